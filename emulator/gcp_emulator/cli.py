@@ -12,13 +12,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
 
-from gcp_emulator import __version__, words
+from gcp_emulator import __version__, names, words
 from gcp_emulator.cloud import CloudError, LocalCloud
+from gcp_emulator.collecting import Collected
 from gcp_emulator.exports import APP_PORT, exports, kept, port_of
 from gcp_emulator.failures import FailureLines
 from gcp_emulator.firestore import FirestoreServer
@@ -29,6 +30,7 @@ from gcp_emulator.tasks.sender import allow_files
 FIXED_PORTS = {"firestore": 8080, "tasks": 9499, "logging": 9500, "oidc": 9501, "mail": 8025}
 _FIXED_APP_PORT = 8000
 DELIVERY_FAULTS = {"duplicate": "duplicate", "delay": "delay", "lose": "lose", "lose-answer": "lose_answer"}
+_MOST_SECONDS = 86_400
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -74,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("start takes no command; to run one inside the environment: gcp-emulator exec -- COMMAND")
     if options.what == "exec" and (refusal := _unusable(command[0])):
         return refusal
-    if sentence := _taken(options):
+    if sentence := _taken(options) or _own_queue():
         parser.error(sentence)
     cloud = _cloud(options)
     if sentence := _add_faults(cloud, options.fault):
@@ -117,8 +119,14 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument(
         "--page",
         default=PATH,
+        type=_path,
         metavar="PATH",
         help="a page of your server, whose address is shown if it is there (default: %(default)s)",
+    )
+    execute.add_argument(
+        "--collect-logs",
+        action="store_true",
+        help="write the command's output, which is still shown, to the local Cloud Logging, as Cloud Run does",
     )
     for one in (start, execute):
         _add_options(one)
@@ -127,21 +135,32 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--project", default="demo-local", help="project id (default: %(default)s)")
-    add("--location", default="us-central1", help="location of the queues (default: %(default)s)")
+    add("--project", type=_named("project"), default="demo-local", help="project id (default: %(default)s)")
+    add(
+        "--location",
+        type=_named("location"),
+        default="us-central1",
+        help="location of the queues (default: %(default)s)",
+    )
     add(
         "--firestore",
         choices=("embedded", "google"),
         default="embedded",
         help="the embedded server, or Google's emulator (needs Java) (default: %(default)s)",
     )
-    add("--queue", action="append", metavar="NAME", help="queue to create; repeatable (default: default)")
+    add(
+        "--queue",
+        action="append",
+        type=_named("queue"),
+        metavar="NAME",
+        help="queue to create; repeatable (default: default)",
+    )
     for name, port in FIXED_PORTS.items():
         option = "smtp" if name == "mail" else name
         text = f"port of {name} (default: a free one; {port} with --fixed-ports)"
         add(f"--port-{option}", dest=f"port_{name}", type=_port, metavar="PORT", help=text)
     add("--fixed-ports", action="store_true", help="the same ports each time, instead of free ones")
-    add("--seed", type=int, default=0, help="seed of the faults (default: %(default)s)")
+    add("--seed", type=_seed, default=0, help="seed of the faults (default: %(default)s)")
     add("--fault", action="append", default=[], type=_fault, metavar="NAME=RATE", help="see below; repeatable")
     add("--log-delay", type=_seconds, default=0.0, metavar="SECONDS", help="until log entries can be listed")
     add(
@@ -166,17 +185,49 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add("-q", "--quiet", action="store_true", help="no progress and no failed deliveries on standard error")
 
 
+def _named(kind: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if sentence := names.problem(kind, text):
+            raise argparse.ArgumentTypeError(sentence)
+        return text
+
+    return check
+
+
+def _seed(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is no seed; a seed is a whole number") from None
+
+
 def _port(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"'{text}' is no port; a port is a number from 1 to 65535")
+    if not text.isdecimal() or len(text) > 5 or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is no port; a port is a number from 1 to 65535")
     return int(text)
 
 
 def _address(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
-        raise argparse.ArgumentTypeError(f"'{text}' is no address such as http://127.0.0.1:8080")
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+        usable = bool(good) and parts.port != 0 and text.isprintable() and " " not in text
+    except ValueError:
+        usable = False
+    if not usable:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is no address such as http://127.0.0.1:8080")
     return text
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/") or not text.isascii() or not text.isprintable() or " " in text:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is no path of a page; one begins with '/', such as /status")
+    return text
+
+
+def _short(text: str) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= 120 else f"{shown[:117]}..."
 
 
 def _seconds(text: str) -> float:
@@ -184,8 +235,8 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds")
+    if not 0 <= seconds <= _MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is no number of seconds from 0 to {_MOST_SECONDS}")
     return seconds
 
 
@@ -196,12 +247,12 @@ def _fault(text: str) -> tuple[str, float]:
     except ValueError:
         rate = -1.0
     if not 0 <= rate <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=RATE with a rate between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not NAME=RATE with a rate between 0 and 1")
     method, _, when = name.partition(":")
     if name not in DELIVERY_FAULTS and not (method and when in ("before", "after")):
-        known = ", ".join(DELIVERY_FAULTS)
+        known, near = ", ".join(DELIVERY_FAULTS), words.hint(name, DELIVERY_FAULTS)
         raise argparse.ArgumentTypeError(
-            f"no fault is called '{name}'; there are {known}, METHOD:before and METHOD:after.{words.hint(name, DELIVERY_FAULTS)}"
+            f"no fault is called {_short(name)}; there are {known}, METHOD:before and METHOD:after.{near}"
         )
     return name, rate
 
@@ -234,10 +285,21 @@ def _default_app_port(options: argparse.Namespace) -> int:
     return _FIXED_APP_PORT if options.fixed_ports else APP_PORT
 
 
+def _twice(options: argparse.Namespace) -> str:
+    owners: dict[int, str] = {}
+    for name, port in _ports(options).items():
+        if port in owners:
+            return f"{port} can't be the port of both {owners[port]} and {name}; name another one for one of them"
+        owners[port] = name
+    return ""
+
+
 def _taken(options: argparse.Namespace) -> str:
     """
     A sentence if the app's port can't be its own.
     """
+    if sentence := _twice(options):
+        return sentence
     if options.app_port is None and os.environ.get("ONCETASK_BASE_URL"):
         return ""
     try:
@@ -268,6 +330,12 @@ def _cloud(options: argparse.Namespace) -> LocalCloud:
     return cloud
 
 
+def _own_queue() -> str:
+    own = os.environ.get("ONCETASK_QUEUE")
+    problem = names.problem("queue", own) if own else ""
+    return f"ONCETASK_QUEUE in the environment: {problem}" if problem else ""
+
+
 def _queues(options: argparse.Namespace) -> list[str]:
     """
     Names of the queues to create: the user's own one must be there too.
@@ -292,7 +360,7 @@ def _add_faults(cloud: LocalCloud, faults: list[tuple[str, float]]) -> str:
         method, _, when = name.partition(":")
         if method not in ("*", *methods):
             near = words.hint(method, methods)
-            return f"no service here has an RPC '{method}' to fail; there are *, {', '.join(methods)}.{near}"
+            return f"no service here has an RPC {_short(method)} to fail; there are *, {', '.join(methods)}.{near}"
         cloud.faults.fail(method, when="after" if when == "after" else "before", times=None, probability=rate)
     return ""
 
@@ -367,8 +435,11 @@ class _Session:
         watch = PageWatch(
             found["ONCETASK_BASE_URL"], self._options.page, lambda url: self._progress(f"{'console':<10} {url}")
         )
+        pipe = subprocess.PIPE if self._options.collect_logs else None
         try:
-            self._child = subprocess.Popen(command, env={**os.environ, **found})  # noqa: S603 - the caller's command
+            self._child = subprocess.Popen(  # noqa: S603 - the caller's command
+                command, env={**os.environ, **found}, stdout=pipe, stderr=pipe
+            )
         except OSError as error:
             _say(f"gcp-emulator: {command[0]} can't be run: {error.strerror}.")
             return NOT_EXECUTABLE
@@ -376,9 +447,19 @@ class _Session:
             self._child.send_signal(self._pending)
         if not self._options.quiet:
             watch.start()
+        collected = self._collect(self._child)
         code = self._child.wait()
         watch.stop()
+        collected.finish()
         return code if code >= 0 else 128 - code
+
+    def _collect(self, child: subprocess.Popen[bytes]) -> Collected:
+        cloud = self._cloud
+        collected = Collected(cloud.logging, cloud.clock, cloud.project, cloud.location, os.environ)
+        if child.stdout is not None and child.stderr is not None:
+            collected.read("stdout", child.stdout, sys.stdout.buffer)
+            collected.read("stderr", child.stderr, sys.stderr.buffer)
+        return collected
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signal = number

@@ -15,6 +15,7 @@ from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import FirestoreServer, GoogleFirestore
 from gcp_emulator.logging import LoggingServer
 from gcp_emulator.mail import MailSink
+from gcp_emulator.names import check_name
 from gcp_emulator.oidc import OidcIssuer
 from gcp_emulator.rpc import RpcError
 from gcp_emulator.tasks import TasksServer, Transport
@@ -48,6 +49,9 @@ class LocalCloud:
             they are refused.
         project_only: Refuse queues and tasks of other projects with PERMISSION_DENIED, as the service does.
 
+    Raises:
+        ValueError: A name can't be one, or *firestore* is no such server.
+
     Attributes:
         firestore: ``FirestoreServer``, or ``GoogleFirestore``.
         tasks: ``TasksServer``.
@@ -75,6 +79,11 @@ class LocalCloud:
         project_only: bool = False,
     ) -> None:
         words.check("firestore", firestore, ("embedded", "google"))
+        if isinstance(queues, str):
+            raise ValueError(f"queues is the text {queues!r}; it must be a list, such as [{queues!r}].")  # noqa: TRY004
+        queues = tuple(dict.fromkeys(queues))
+        for kind, name in (("project", project), ("location", location), *(("queue", queue) for queue in queues)):
+            check_name(kind, name)
         self.project = project
         self.location = location
         self.clock = clock or SystemClock()
@@ -91,7 +100,7 @@ class LocalCloud:
         self.tasks.locations = (location,)
         self.mail = mail or MailSink(clock=self.clock)
         self._smtp = smtp
-        self.queues = tuple(dict.fromkeys(queues))
+        self.queues = queues
         self._started = False
 
     def start(self, *, ports: Mapping[str, int] | None = None, on_ready: OnReady | None = None) -> None:
@@ -131,6 +140,9 @@ class LocalCloud:
         if unknown := sorted(set(chosen) - set(SERVICES)):
             self._started = False
             raise CloudError(f"no service is called {', '.join(unknown)}; there are {', '.join(SERVICES)}")
+        if sentence := _wrong_ports(chosen):
+            self._started = False
+            raise CloudError(sentence)
         with ThreadPoolExecutor(len(starters), thread_name_prefix="local-cloud") as pool:
             running = [pool.submit(start, name, starter) for name, starter in starters.items()]
         failures = [error for one in running if (error := one.exception()) is not None]
@@ -193,3 +205,17 @@ class LocalCloud:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _wrong_ports(chosen: Mapping[str, int]) -> str:
+    """
+    A sentence if *chosen* has a number that is no port, or one twice.
+    """
+    owners: dict[int, str] = {}
+    for name, port in chosen.items():
+        if type(port) is not int or not 0 <= port < 65536:
+            return f"{port!r} can't be the port of {name}; a port is a number from 1 to 65535, or 0 for a free one"
+        if port and port in owners:
+            return f"{port} can't be the port of both {owners[port]} and {name}"
+        owners[port] = name
+    return ""

@@ -74,7 +74,7 @@ def port_of(environ: Mapping[str, str], default: int) -> int:
         text = environ.get(name)
         if text:
             if not text.isdecimal() or not 0 < int(text) < 65536:
-                raise ValueError(f"{name} is '{text}' in the environment, which is no port")
+                raise ValueError(f"{name} is {text!r} in the environment, which is no port")
             return int(text)
     return default
 

@@ -13,6 +13,7 @@ from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import FirestoreServer, IndexCheck
 from gcp_emulator.logging import LoggingServer
 from gcp_emulator.mail import MailSink
+from gcp_emulator.names import check_name
 from gcp_emulator.oidc import OidcIssuer
 from gcp_emulator.tasks import TasksServer, WsgiTransport
 
@@ -49,6 +50,8 @@ class InProcessCloud:
         seed: int = 0,
         indexes: str | None = None,
     ) -> None:
+        check_name("project", project)
+        check_name("location", location)
         self.project = project
         self.location = location
         self._mailing = False

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, contextmanager
 
 import psutil
@@ -358,7 +359,29 @@ def test_faults_are_set_by_name():
         (["--fault", "Comit:after=0.1"], "no service here has an RPC 'Comit'"),
         (["--fault", "Comit:after=0.1"], "Did you mean Commit?"),
         (["--port-tasks", "x"], "'x' is no port"),
+        (["--port-tasks", "\u00b2"], "is no port"),
+        (["--port-tasks", "9" * 5000], "is no port"),
+        (["--port-tasks", "4711", "--port-oidc", "4711"], "4711 can't be the port of both tasks and oidc"),
+        (["--fixed-ports", "--port-oidc", "9499"], "9499 can't be the port of both tasks and oidc"),
         (["--log-delay", "soon"], "'soon' is no number of seconds"),
+        (["--log-delay", "nan"], "'nan' is no number of seconds from 0 to 86400"),
+        (["--log-delay", "1e300"], "'1e300' is no number of seconds"),
+        (["--seed", "x"], "'x' is no seed; a seed is a whole number"),
+        (["--seed", "9" * 5000], "is no seed"),
+        (["--queue", "a_b"], "'a_b' is no queue: a queue has 1 to 100 letters, digits and '-'"),
+        (["--queue", "mail", "--queue", ""], "'' is no queue"),
+        (["--queue", "mail\x1b[2J"], r"'mail\x1b[2J' is no queue"),
+        (["--queue", "q" * 5000], "qqq... is no queue"),
+        (["--queue", "100%s"], "'100%s' is no queue"),
+        (["--project", "a b"], "'a b' is no project"),
+        (["--project", ""], "'' is no project"),
+        (["--project", "\udcff"], r"'\udcff' is no project"),
+        (["--location", "a b"], "'a b' is no location"),
+        (["--app-engine", "http://[::1"], "is no address such as http://127.0.0.1:8080"),
+        (["--app-engine", "http://a:99999"], "is no address"),
+        (["--app-engine", "http://a b"], "is no address"),
+        (["--location", "b\u00e4r"], "is no location"),
+        (["--fault", "a\x1b:after=1"], r"has an RPC 'a\x1b'"),
         (["--firestore", "datastore"], "invalid choice"),
     ],
 )
@@ -366,6 +389,62 @@ def test_bad_options_are_usage_errors(capsys, arguments, says):
     """A bad option is a usage error with a sentence."""
     assert usage_error("start", *arguments) == 2
     assert says in capsys.readouterr().err
+
+
+def test_bad_options_of_exec_are_usage_errors(monkeypatch, capsys):
+    """A page that is no path, and a queue of the environment that can't be, are usage errors with a sentence."""
+    assert usage_error("exec", "--page", "a b", "--", "true") == 2
+    assert "'a b' is no path of a page; one begins with '/'" in capsys.readouterr().err
+    monkeypatch.setenv("ONCETASK_QUEUE", "a_b")
+    assert usage_error("exec", "--", "true") == 2
+    assert "ONCETASK_QUEUE in the environment: 'a_b' is no queue" in capsys.readouterr().err
+
+
+COLLECTED = """
+import json, os, sys, grpc
+from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
+from google.cloud.logging_v2.services.logging_service_v2.transports import LoggingServiceV2GrpcTransport
+channel = grpc.insecure_channel(os.environ['CLOUD_LOGGING_EMULATOR_HOST'])
+client = LoggingServiceV2Client(transport=LoggingServiceV2GrpcTransport(channel=channel))
+print(json.dumps({'severity': 'ERROR', 'message': 'late', 'oncetask': {'holder': 'h1'}}), flush=True)
+print('plain \\u00e4', flush=True)
+print('trouble', file=sys.stderr, flush=True)
+found = []
+while len(found) < 3:
+    found = list(client.list_log_entries(resource_names=['projects/demo-local']))
+found.sort(key=lambda one: (one.log_name, int(one.severity)))
+for one in found:
+    print(one.log_name.rpartition('/')[2], int(one.severity), one.text_payload or one.json_payload['message'], flush=True)
+print(len({one.labels['instanceId'] for one in found}), found[0].resource.labels['service_name'])
+print('no end', end='')
+sys.exit(3)
+"""
+
+
+def test_exec_collects_the_output_of_the_command():
+    """With --collect-logs each line is a log entry as on Cloud Run, and is shown all the same; the exit code stays."""
+    done = run("exec", "-q", "--collect-logs", "--", *python(COLLECTED), env={**os.environ, "K_SERVICE": "orders"})
+    assert done.returncode == 3, done.stderr
+    assert done.stderr == "trouble\n"
+    lines = done.stdout.splitlines()
+    assert lines[1:] == [
+        "plain \u00e4",
+        "run.googleapis.com%2Fstderr 0 trouble",
+        "run.googleapis.com%2Fstdout 0 plain \u00e4",
+        "run.googleapis.com%2Fstdout 500 late",
+        "1 orders",
+        "no end",
+    ]
+
+
+def test_exec_that_collects_ends_though_a_child_holds_the_output():
+    """A process that the command left behind does not keep exec from ending."""
+    code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid)"
+    begun = time.monotonic()
+    done = run("exec", "-q", "--collect-logs", "--", *python(code))
+    psutil.Process(int(done.stdout)).kill()
+    assert done.returncode == 0
+    assert time.monotonic() - begun < patient(25)
 
 
 def test_help_tells_options_and_faults(capsys):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import smtplib
 import socket
 import threading
@@ -10,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import grpc
 import pytest
 import requests
+from google.api_core import exceptions
 from google.cloud import firestore
 from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
 from google.cloud.logging_v2.services.logging_service_v2.transports import LoggingServiceV2GrpcTransport
@@ -19,7 +21,10 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpc
 from gcp_emulator.clock import VirtualClock
 from gcp_emulator.cloud import CloudError, LocalCloud
 from gcp_emulator.firestore import find
+from gcp_emulator.logging.messages import ListLogsRequest, ListLogsResponse
+from gcp_emulator.rpc import Method
 from gcp_emulator.tasks import WsgiTransport
+from gcp_emulator.testing import InProcessCloud
 from tests.support.patience import patient
 
 
@@ -190,11 +195,92 @@ def test_port_taken_names_the_service_and_leaves_nothing(name):
 def test_queue_that_can_not_be_leaves_nothing():
     """A queue with an impossible name fails the start in a sentence, and every service is stopped again."""
     ready = {}
+    cloud = LocalCloud(smtp=False)
+    cloud.queues = ("a", "a b")
     with pytest.raises(CloudError, match=r"the queue 'a b' could not be made: Queue name must be formatted"):
-        LocalCloud(queues=("a", "a", "a b"), smtp=False).start(on_ready=ready.__setitem__)
+        cloud.start(on_ready=ready.__setitem__)
     host, _, port = ready["tasks"].partition(":")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"project": "a b"}, "'a b' is no project: a project id has"),
+        ({"project": ""}, "'' is no project"),
+        ({"project": None}, "None is no project"),
+        ({"project": "-a"}, "is no project"),
+        ({"project": "a/b"}, "is no project"),
+        ({"project": "b\u00e4r"}, "is no project"),
+        ({"project": "a\n"}, r"'a\n' is no project"),
+        ({"project": "a" * 101}, "is no project"),
+        ({"location": "a b"}, "'a b' is no location: a location has"),
+        ({"location": ""}, "'' is no location"),
+        ({"location": "us_central1"}, "is no location"),
+        ({"location": "a" * 64}, "is no location"),
+        ({"queues": ["a_b"]}, "'a_b' is no queue: a queue has"),
+        ({"queues": [""]}, "'' is no queue"),
+        ({"queues": [7]}, "7 is no queue"),
+        ({"queues": ["q" * 101]}, "is no queue"),
+        ({"queues": ["projects/p/queues/q"]}, "is no queue"),
+        ({"queues": "default"}, "queues is the text 'default'; it must be a list"),
+        ({"firestore": "datastore"}, "it must be one of embedded, google"),
+    ],
+)
+def test_names_that_can_not_be_are_refused_at_once(arguments, says):
+    """A name that Google would not take is a ValueError with a sentence, before anything starts."""
+    with pytest.raises(ValueError, match=re.escape(says)):
+        LocalCloud(**arguments)
+
+
+def test_names_that_can_be_are_taken():
+    """Projects of a domain, longest names and full names of queues are fine."""
+    for arguments in (
+        {"project": "example.com:my-project"},
+        {"project": "p", "location": "l" * 63, "queues": ("q" * 100, "projects/o/locations/x/queues/A-1")},
+    ):
+        LocalCloud(**arguments)
+    with pytest.raises(ValueError, match="is no project"):
+        InProcessCloud("a b")
+    with pytest.raises(ValueError, match="is no location"):
+        InProcessCloud("p", "a b")
+
+
+@pytest.mark.parametrize(
+    ("ports", "says"),
+    [
+        ({"tasks": 70_000}, "70000 can't be the port of tasks; a port is a number from 1 to 65535"),
+        ({"tasks": -1}, "-1 can't be the port"),
+        ({"tasks": "8080"}, "'8080' can't be the port"),
+        ({"tasks": True}, "True can't be the port"),
+        ({"tasks": 4711, "logging": 4711}, "4711 can't be the port of both tasks and logging"),
+    ],
+)
+def test_ports_that_can_not_be_are_refused(ports, says):
+    """A number that is no port, or that two services share, is refused before anything starts."""
+    with pytest.raises(CloudError, match=says):
+        LocalCloud().start(ports=ports)
+
+
+def test_internal_error_is_printed_and_answered(capfd):
+    """A bug of a service is answered INTERNAL with a sentence; its traceback is in the emulator's terminal."""
+    with LocalCloud(smtp=False) as cloud:
+        logging = cloud.logging
+        bug = Method(lambda _: logging.no_such_attribute, ListLogsRequest, ListLogsResponse)
+        logging.service.methods["ListLogs"] = bug
+        with grpc.insecure_channel(logging.address) as channel:
+            client = LoggingServiceV2Client(transport=LoggingServiceV2GrpcTransport(channel=channel))
+            with pytest.raises(
+                exceptions.InternalServerError, match=r"An internal error of this local server, in .*ListLogs"
+            ):
+                client.list_logs(parent="projects/p", retry=None)
+            with pytest.raises(exceptions.MethodNotImplemented, match=r"no service google\.longrunning\.Operations"):
+                client.list_operations(request={"name": "projects/p"})
+            assert not list(client.list_log_entries(resource_names=["projects/p"]))
+    told = capfd.readouterr().err
+    assert "Traceback (most recent call last)" in told
+    assert "AttributeError: 'LoggingServer' object has no attribute 'no_such_attribute'" in told
 
 
 def test_unknown_service_name_is_refused():
