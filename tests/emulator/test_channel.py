@@ -20,7 +20,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import firestore
 from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
-from google.cloud.firestore_v1.types import Document
+from google.cloud.firestore_v1.types import Document, ExecutePipelineRequest
 from google.cloud.tasks_v2 import CloudTasksClient
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
@@ -140,12 +140,13 @@ def test_answer_lost_on_the_way_is_what_the_caller_sees(server: FirestoreServer)
     assert list(server.documents("p")) == ["things/a"]
 
 
-def test_unknown_methods_and_streams_of_requests_are_refused(client: firestore.Client) -> None:
+def test_unknown_method_is_refused(client: firestore.Client) -> None:
     """
-    What is not there is UNIMPLEMENTED with a sentence.
+    An RPC that the server lacks is UNIMPLEMENTED with a sentence.
     """
-    with pytest.raises(MethodNotImplemented, match="PartitionQuery"):
-        list(client.collection_group("things").get_partitions(2))
+    request = ExecutePipelineRequest(database="projects/p/databases/(default)")
+    with pytest.raises(MethodNotImplemented, match="ExecutePipeline is not implemented"):
+        list(client._firestore_api.execute_pipeline(request))
 
 
 def test_cloud_tasks_client_works() -> None:

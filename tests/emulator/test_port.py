@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import json
 import socket
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from grpc_status import rpc_status
 from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import FirestoreServer
 from gcp_emulator.port import Port
+from gcp_emulator.rest import Rest, Route
 from gcp_emulator.rpc import Method, RpcError, Service
 from tests.support.patience import patient
 
@@ -147,7 +149,7 @@ class TestRefusals:
 
 
 class TestHttp:
-    def test_without_a_handler_it_is_refused(self, serve):
+    def test_without_addresses_it_is_refused(self, serve):
         """404 with a sentence."""
         connection = http.client.HTTPConnection(serve(service(lambda _: Document.pb()())))
         connection.request("GET", "/v1/x")
@@ -155,18 +157,15 @@ class TestHttp:
         assert (response.status, response.read()) == (404, b"This port answers gRPC, and no HTTP/1.1 requests.\n")
         connection.close()
 
-    def test_handler_answers_beside_grpc(self, serve):
+    def test_addresses_answer_beside_grpc(self, serve):
         """Both protocols on one port; a connection stays open."""
-        from aiohttp import web
-
-        async def handle(request: Any) -> Any:
-            return web.Response(text=f"{request.method} {request.path} {await request.text()}")
-
-        address = serve(service(lambda _: Document.pb()(name="a")), http=handle)
+        things = service(lambda _: Document.pb()(name="a"))
+        rest = Rest([(things, [Route(verb, "/x", "Get", "*") for verb in ("POST", "PATCH", "PUT")])])
+        address = serve(things, rest=rest)
         connection = http.client.HTTPConnection(address)
         for verb in ("POST", "PATCH", "PUT"):
-            connection.request(verb, "/x", body=b"body")
-            assert connection.getresponse().read() == f"{verb} /x body".encode()
+            connection.request(verb, "/x", body=b"{}")
+            assert json.loads(connection.getresponse().read()) == {"name": "a"}
             assert Document.pb().FromString(call(address)).name == "a"
         connection.close()
 

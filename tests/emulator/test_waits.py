@@ -33,6 +33,7 @@ class Stage:
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+        self._others = _threads()
         self.server = FirestoreServer(**settings)
         self.server.start()
         monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", self.server.address)
@@ -69,8 +70,8 @@ class Stage:
         return (self.client.document(path).get().to_dict() or {}).get("n")
 
     def threads(self) -> int:
-        """Threads of the server."""
-        return len([each for each in threading.enumerate() if each.name.startswith("gcp-emulator")])
+        """Threads of the server; other servers of the session have theirs."""
+        return len(_threads() - self._others)
 
     def calls_of(self, action: Callable[[], Any]) -> int:
         """The number of Python calls in the server's thread while *action* runs: the fewest of several times."""
@@ -123,6 +124,10 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Stage]]:
     yield make
     for each in made:
         each.close()
+
+
+def _threads() -> set[threading.Thread]:
+    return {each for each in threading.enumerate() if each.name.startswith("gcp-emulator")}
 
 
 def until(true: Callable[[], Any]) -> None:
