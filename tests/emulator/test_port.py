@@ -4,6 +4,7 @@ A port: gRPC and HTTP/1.1 on one loopback port, in one thread.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
@@ -22,7 +23,10 @@ from google.cloud.firestore_v1.types import Document, GetDocumentRequest
 from google.protobuf import empty_pb2
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from grpclib.client import Channel, UnaryStreamMethod
+from grpclib.config import Configuration
 
+from gcp_emulator.clock import VirtualClock
 from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import FirestoreServer
 from gcp_emulator.port import Port
@@ -138,14 +142,20 @@ class TestRefusals:
         )
 
     def test_large_answers(self, serve):
-        """Larger than the caller's window, to two callers at once."""
+        """Larger than the window of the caller's connection, which is smaller than those of its two calls."""
         method = Method(
-            lambda _: [Document.pb()(name="x" * 3_000_000)] * 3, empty_pb2.Empty, Document.pb(), stream=True
+            lambda _: [Document.pb()(name="x" * 1_000_000)] * 3, empty_pb2.Empty, Document.pb(), stream=True
         )
-        address = serve(Service("test.Things", {"Get": method}, Faults()))
-        with grpc.insecure_channel(address) as channel:
-            calls = [channel.unary_stream("/test.Things/Get")(b"", timeout=patient(30)) for _ in range(2)]
-            assert [len(answer) for each in calls for answer in each] == [3_000_005] * 6
+        host, _, port = serve(Service("test.Things", {"Get": method}, Faults())).partition(":")
+
+        async def read() -> list[int]:
+            config = Configuration(http2_connection_window_size=2**16 - 1, http2_stream_window_size=2**24)
+            async with Channel(host, int(port), config=config) as channel:
+                get = UnaryStreamMethod(channel, "/test.Things/Get", empty_pb2.Empty, Document.pb())
+                both = await asyncio.wait_for(asyncio.gather(*(get(empty_pb2.Empty()) for _ in range(2))), patient(10))
+                return [len(answer.name) for each in both for answer in each]
+
+        assert asyncio.run(read()) == [1_000_000] * 6
 
 
 class TestHttp:
@@ -175,10 +185,9 @@ class TestHttp:
         host, _, port = address.partition(":")
         with socket.create_connection((host, int(port)), timeout=patient(10)) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for byte in b"PRI /x HTTP/1.1\r\n\r\n":
+            for byte in b"PRI /":
                 connection.sendall(bytes([byte]))
-                if byte == ord("/"):
-                    break
+                threading.Event().wait(0.05)
             assert connection.recv(100).startswith(b"HTTP/1.1 404")
 
 
@@ -254,16 +263,19 @@ def test_caller_that_leaves_disturbs_no_other(serve):
     assert Document.pb().FromString(call(address)).name == "a"
 
 
-def test_hundreds_of_calls_of_one_channel(serve):
-    """HTTP/2's usual hundred streams of a connection are no limit here."""
+def test_hundreds_of_calls_of_one_channel():
+    """HTTP/2's usual hundred streams of a connection are no limit here; no call ends while time stands still."""
+    clock = VirtualClock()
     faults = Faults()
-    faults.fail("Get", code=None, delay=0.5, times=None)
+    faults.fail("Get", code=None, delay=60.0, times=None)
     method = Method(lambda _: Document.pb()(name="a"), empty_pb2.Empty, Document.pb())
-    port = Port([Service("test.Things", {"Get": method}, faults)])
+    port = Port([Service("test.Things", {"Get": method}, faults, clock)])
     with grpc.insecure_channel(port.start()) as channel:
         get = channel.unary_unary("/test.Things/Get")
-        running = [get.future(b"", timeout=patient(30)) for _ in range(300)]
+        running = [get.future(b"", timeout=patient(60)) for _ in range(300)]
         until_counted(port, "Get", 300)
+        assert not any(each.done() for each in running)
+        clock.advance(60)
         assert {each.result() for each in running} == {Document.pb()(name="a").SerializeToString()}
     port.stop()
 

@@ -20,6 +20,7 @@ from google.cloud.firestore_v1.types import CommitRequest, ListenRequest, Listen
 
 from gcp_emulator.clock import VirtualClock
 from gcp_emulator.firestore import FirestoreServer
+from gcp_emulator.waiting import WaitingRoom
 from gcp_oncetask import Config, Locker
 from tests.support.patience import patient
 
@@ -293,6 +294,26 @@ class TestWrites:
         assert stage.number("things/a") == 0
         assert not any(each.done() for each in writes)
         assert {each.code() for each in writes} == {grpc.StatusCode.OK}
+
+
+def test_change_between_looking_and_waiting_is_not_missed():
+    """A wait whose reason ended before it was parked is over at once."""
+    room = WaitingRoom()
+    with room.lock:
+        hold = room.hold(None, ["reader"])
+    with room.lock:
+        room.ended("reader")
+    assert room.park(hold, lambda: None) is None
+    room.wait(hold, VirtualClock())
+    with room.lock:
+        hold = room.hold(None, ["reader"])
+    woken: list[int] = []
+    leave = room.park(hold, lambda: woken.append(1))
+    assert leave is not None
+    leave()
+    with room.lock:
+        room.ended("reader")
+    assert woken == []
 
 
 class Streams:

@@ -151,6 +151,23 @@ def test_refused_write_ends_the_stream(stage):
     assert stage.numbers() == {}
 
 
+def test_writes_behind_a_refused_one_are_dropped(stage):
+    """They have come while it waited for a lock; their caller can't know of them."""
+    stage = stage(conflicts="pessimistic")
+    reader = stage.client.transaction()
+    reader._begin()
+    stage.client.document("things/a").get(transaction=reader)
+    call = stage.call()
+    call.begin()
+    call.write(put("things/a", 1, current_document={"exists": True}))
+    call.write(put("things/b", 2))
+    stage.client.document("things/c").set({"n": 3})
+    reader._rollback()
+    assert refused(call)[0] == grpc.StatusCode.NOT_FOUND
+    stage.client.document("things/c").set({"n": 4})
+    assert stage.numbers() == {"things/c": 4}
+
+
 def test_stream_is_resumed(stage):
     """The answers behind the token first, then a token; writes go on."""
     stage = stage()
