@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, get_args
@@ -159,9 +160,8 @@ def section(service: Service) -> str:
     sums = ", ".join(f"{sum(row.verdict == each for row in service.rows)} {each}" for each in VERDICTS)
     lines = [f"## {service.title}", "", f"`{service.name}`: {sums}."]
     lines += [service.about.strip()] if service.about else []
-    lines += ["", "| RPC or message | field | verdict | remark | test |", "|---|---|---|---|---|"]
-    for row in service.rows:
-        shown = f"`{row.field}`" if row.field else ""
-        test = row.test.replace("::", "` `")
-        lines.append(f"| `{row.rpc}` | {shown} | {row.verdict} | {row.why} | `{test}` |")
+    lines += ["", "| RPC or message | fields | verdict | remark | test |", "|---|---|---|---|---|"]
+    for (rpc, verdict, why, test), rows in groupby(service.rows, lambda row: (row.rpc, row.verdict, row.why, row.test)):
+        shown = ", ".join(f"`{row.field}`" if row.field else "(itself)" for row in rows)
+        lines.append(f"| `{rpc}` | {shown} | {verdict} | {why} | `{test}` |")
     return "\n".join([*lines, ""])
