@@ -15,6 +15,7 @@ from google.cloud import tasks_v2
 
 from gcp_emulator.tasks import Dispatch, HttpTransport, TasksServer
 from gcp_emulator.tasks.sender import Sender
+from gcp_emulator.tasks.transport import quoted
 from tests.support.patience import patient
 
 HANGING = "projects/p/locations/l/queues/hanging"
@@ -225,6 +226,21 @@ def test_a_request_goes_out_as_it_was_given(sender, handler):
     assert first == "POST /now?a=%7e%zz&b=%C3%A9%20c HTTP/1.1"
     assert sorted(lines) == [f"Content-Length: {len(b'body')}", f"Host: 127.0.0.1:{handler.port}", "X-Mixed: 1"]
     assert handler.bodies == [b"body"]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://b\u00fccher.test:81/\u00e9?q=\u00e9", "http://xn--bcher-kva.test:81/%C3%A9?q=%C3%A9"),
+        ("http://x.test/a b%20%zz", "http://x.test/a%20b%20%zz"),
+        ("http://[::1]:8080/x", "http://[::1]:8080/x"),
+    ],
+)
+def test_an_address_is_quoted_where_it_must_be(url, expected):
+    """
+    A name with letters beyond ASCII is looked up by its ASCII form, and no character is escaped twice.
+    """
+    assert quoted(url) == expected
 
 
 def test_a_lost_answer_is_not_waited_for(serve, handler):

@@ -35,7 +35,7 @@ class Background(Protocol):
 
     def stop(self) -> None:
         """
-        Abandon what runs.
+        Abandon the deliveries under way.
         """
 
 

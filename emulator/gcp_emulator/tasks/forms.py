@@ -26,8 +26,8 @@ from gcp_emulator.tasks.messages import (
 
 _RESERVED = ("x-google-", "x-appengine-")
 _COMPUTED = ("host", "content-length", "user-agent")
-# What belongs to one connection and not to the message (RFC 9110, 7.6.1) is the sender's own affair. The service documents
-# its list of ignored headers as a partial one.
+# Headers of one connection, not of the message (RFC 9110, 7.6.1). The service documents its list of ignored headers as a
+# partial one.
 _HOPS = ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
 _WITH_BODY = ("POST", "PUT", "PATCH")
 _WITH_BODY_APP_ENGINE = ("POST", "PUT")

@@ -1,5 +1,5 @@
 """
-What a queue writes about its operations to Cloud Logging, as ``stackdriver_logging_config`` asks.
+Log entries about the operations of a queue, by its ``stackdriver_logging_config``.
 
 Source: the documented creation of a task and a recorded answer to an attempt. No entry of a dispatch, of a deletion, or of
 an App Engine target is on record: a dispatch has the fields that an answer has before it comes, a deletion has no entry, and

@@ -1,5 +1,5 @@
 """
-The HTTP request of an attempt: its address, method, headers and tokens, by the task and by what its queue overrides.
+The HTTP request of an attempt: address, method, headers and tokens, by the task and the overrides of its queue.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _counts(prefix: str, entry: Entry, executions: int) -> dict[str, str]:
 
 def _merged(given: dict[str, str], winning: dict[str, str]) -> dict[str, str]:
     """
-    *given* and *winning*; of two headers with the same name the winning one stays, whatever the case.
+    *given* and *winning*; of two headers with the same name, in any case, the winning one stays.
     """
     return {**_without(given, *(name.lower() for name in winning)), **winning}
 

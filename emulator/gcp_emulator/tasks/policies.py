@@ -23,7 +23,7 @@ _FIELDS = ("bindings", "audit_configs", "version")
 
 class Policies:
     """
-    ``SetIamPolicy``, ``GetIamPolicy`` and ``TestIamPermissions``: any caller has every permission, whatever a policy says.
+    ``SetIamPolicy``, ``GetIamPolicy`` and ``TestIamPermissions``: any caller has every permission under any policy.
     """
 
     def __init__(self, queue: Callable[[str], QueueState]) -> None:

@@ -1,5 +1,5 @@
 """
-What a dispatch is before it is made, and what is known of it when it has ended.
+A dispatch before it is made, and the record of one that has ended.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class DispatchRecord:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """
-    An attempt that has ended, and what becomes of its task.
+    An attempt that has ended, and the next one of its task.
 
     Attributes:
         record: The dispatch.
         sampling: Share of the queue's operations that are logged.
         max_attempts: Limit of the attempts of the task.
         responses: Answers to the task so far.
-        scheduled: When the attempt was scheduled.
+        scheduled: Time for which the attempt was scheduled.
         next_due: When the next attempt is due; None if there will be none.
         target: ``HTTP`` or ``APP_ENGINE``.
     """

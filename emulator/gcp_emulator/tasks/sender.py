@@ -74,7 +74,7 @@ class Sender:
 
     def stop(self) -> None:
         """
-        Cancel what runs, and end the thread.
+        Cancel the deliveries under way, and end the thread.
         """
         loop, ended, thread = self._loop, self._ended, self._thread
         if loop is None or ended is None or thread is None:

@@ -3,7 +3,7 @@
 
 Not done, and refused with a sentence: filters on lists, keys of one's own. Simpler than the service: purging takes effect at
 once; 429 and 503 from a handler do not slow the queue down; any service account exists and has every permission, and so does
-any project unless one alone is served; App Engine is one address, whatever the routing says.
+any project unless one alone is served; App Engine is one address, and routing is ignored.
 """
 
 from __future__ import annotations
@@ -296,7 +296,7 @@ class CloudTasks:
 
 def _named(request: Any) -> str:
     """
-    The name of what a request is about.
+    The name of the resource that a request is about.
     """
     fields = request.DESCRIPTOR.fields_by_name
     found = next((getattr(request, field) for field in ("parent", "name", "resource") if field in fields), None)

@@ -8,10 +8,11 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any, Protocol, TypeAlias
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -114,8 +115,13 @@ class HttpTransport:
 
 def quoted(url: str) -> str:
     """
-    *url* with the characters percent-encoded that no request line may have; the other ones stay as they are.
+    *url* with the characters percent-encoded that no request line may have, and its host in ASCII; other characters stay as
+    they are.
     """
+    if not url.isascii():
+        parts = urlsplit(url)
+        with suppress(UnicodeError):
+            url = urlunsplit(parts._replace(netloc=parts.netloc.encode("idna").decode()))
     return quote(url, safe="!#$%&'()*+,/:;=?@[]~")
 
 
