@@ -458,7 +458,8 @@ FIELDS = {
             "protocol": "HTTP/1.1",
         },
         (
-            "httpRequest.requestMethod=POST httpRequest.requestUrl:orders.test httpRequest.requestSize=10 httpRequest.status>=500 "
+            "httpRequest.requestMethod=POST httpRequest.requestUrl:orders.test httpRequest.requestSize=10 "
+            "httpRequest.status>=500 "
             'httpRequest.responseSize=20 httpRequest.userAgent=tests ip_in_net(httpRequest.remoteIp, "10.0.0.0/8") '
             'httpRequest.serverIp="10.1.2.4" httpRequest.referer:other httpRequest.latency>=0.25s httpRequest.cacheLookup=true '
             "httpRequest.cacheHit=true httpRequest.cacheValidatedWithOriginServer=true httpRequest.cacheFillBytes=30 "
