@@ -24,7 +24,14 @@ BENCHMARKS = {
     ),
     "benchmarks.firestore": (
         "--calls 2 --documents 500 --writes 40",
-        ("first write", "rate of transaction", "rate over loopback", "equality query", "MB for 500", "rate after 40"),
+        (
+            "first write",
+            "transaction, in process",
+            "get, through the port",
+            "equality query",
+            "MB for 500",
+            "rate after 40",
+        ),
     ),
     "benchmarks.workers": ("--workers 1 --tasks 8 --many 8", ("1", "each task once: True", "CPU per task")),
     "benchmarks.growth": (

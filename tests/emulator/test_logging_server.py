@@ -8,6 +8,7 @@ import pytest
 from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import logging as cloud_logging
+from google.cloud.audit.audit_log_pb2 import AuditLog
 from google.cloud.logging_v2._gapic import _LoggingAPI
 from google.cloud.logging_v2.handlers import CloudLoggingHandler
 from google.cloud.logging_v2.services.config_service_v2 import ConfigServiceV2Client
@@ -16,6 +17,8 @@ from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2
 from google.cloud.logging_v2.services.logging_service_v2.transports import LoggingServiceV2GrpcTransport
 from google.cloud.logging_v2.services.metrics_service_v2 import MetricsServiceV2Client
 from google.cloud.logging_v2.services.metrics_service_v2.transports import MetricsServiceV2GrpcTransport
+from google.cloud.logging_v2.types import LogEntry as LogEntryMessage
+from google.protobuf import any_pb2
 
 from gcp_emulator.clock import VirtualClock, datetime_of
 from gcp_emulator.faults import Faults
@@ -320,6 +323,14 @@ def test_logs_are_listed_in_pages(client):
         list(client.list_logs(request={"parent": PROJECT, "page_token": "!"}))
 
 
+def test_logs_of_several_resources_are_listed(client):
+    """The resources of a request are listed beside its parent."""
+    for project in "pqr":
+        write(client, "x", log_name=f"projects/{project}/logs/a")
+    request = {"parent": PROJECT, "resource_names": ["projects/q"]}
+    assert list(client.list_logs(request=request)) == ["projects/p/logs/a", "projects/q/logs/a"]
+
+
 def test_monitored_resources_are_listed(client):
     """The kinds of resources are listed with their labels, in pages."""
     found = list(client.list_monitored_resource_descriptors(request={"page_size": 3}))
@@ -417,6 +428,141 @@ def test_project_of_another_service_is_refused(client):
     """What the server has not at all says so."""
     with pytest.raises(exceptions.MethodNotImplemented, match=r"no service google\.longrunning\.Operations; it serves"):
         client.list_operations(request={"name": PROJECT})
+
+
+FIELDS = {
+    "log_name": (LOG, f'logName="{LOG}"'),
+    "resource": (
+        {"type": "cloud_run_revision", "labels": {"service_name": "orders"}},
+        'resource.type="cloud_run_revision" resource.labels.service_name="orders"',
+    ),
+    "timestamp": (datetime(2026, 1, 1, 1, tzinfo=UTC), 'timestamp="2026-01-01T01:00:00Z"'),
+    "severity": ("ERROR", "severity>=WARNING"),
+    "insert_id": ("i-17", 'insertId="i-17"'),
+    "http_request": (
+        {
+            "request_method": "POST",
+            "request_url": "https://orders.test/a?b=1",
+            "request_size": 10,
+            "status": 503,
+            "response_size": 20,
+            "user_agent": "tests",
+            "remote_ip": "10.1.2.3",
+            "server_ip": "10.1.2.4",
+            "referer": "https://other.test/",
+            "latency": {"nanos": 250_000_000},
+            "cache_lookup": True,
+            "cache_hit": True,
+            "cache_validated_with_origin_server": True,
+            "cache_fill_bytes": 30,
+            "protocol": "HTTP/1.1",
+        },
+        (
+            "httpRequest.requestMethod=POST httpRequest.requestUrl:orders.test httpRequest.requestSize=10 "
+            "httpRequest.status>=500 "
+            'httpRequest.responseSize=20 httpRequest.userAgent=tests ip_in_net(httpRequest.remoteIp, "10.0.0.0/8") '
+            'httpRequest.serverIp="10.1.2.4" httpRequest.referer:other httpRequest.latency>=0.25s httpRequest.cacheLookup=true '
+            "httpRequest.cacheHit=true httpRequest.cacheValidatedWithOriginServer=true httpRequest.cacheFillBytes=30 "
+            'httpRequest.protocol="HTTP/1.1"'
+        ),
+    ),
+    "labels": ({"team": "blue"}, "labels.team=blue"),
+    "operation": (
+        {"id": "op-1", "producer": "tests", "first": True, "last": True},
+        "operation.id=op-1 operation.producer=tests operation.first=true operation.last=true",
+    ),
+    "trace": ("projects/p/traces/abc", 'trace="projects/p/traces/abc"'),
+    "span_id": ("00f1", 'spanId="00f1"'),
+    "trace_sampled": (True, "traceSampled=true"),
+    "source_location": (
+        {"file": "a.py", "line": 7, "function": "main"},
+        "sourceLocation.file=a.py sourceLocation.line=7 sourceLocation.function=main",
+    ),
+    "split": ({"uid": "u", "index": 1, "total_splits": 3}, "split.uid=u split.index=1 split.totalSplits=3"),
+}
+
+
+def test_every_field_of_an_entry_is_kept_and_found(client):
+    """An entry comes back as it was written, and a filter on each of its fields finds it."""
+    given = LogEntryMessage({"text_payload": "all", **{name: value for name, (value, _) in FIELDS.items()}})
+    client.write_log_entries(entries=[given])
+    for name, (_, wanted) in FIELDS.items():
+        assert texts(client, wanted) == ["all"], name
+        assert texts(client, f"NOT ({wanted})") == [], name
+    (found,) = client.list_log_entries(resource_names=[PROJECT])
+    assert found.receive_timestamp
+    found.receive_timestamp = None
+    assert found == given
+
+
+def test_every_payload_is_kept_and_found(client):
+    """Text, JSON and a protobuf message come back as they were written, and filters find them."""
+    said = AuditLog(service_name="tasks", method_name="create")
+    packed = any_pb2.Any()
+    packed.Pack(said)
+    payloads = {
+        "text_payload": ("hello", "textPayload:hell"),
+        "json_payload": ({"message": "hi", "n": 3, "list": [1, {"a": None}]}, "jsonPayload.n=3"),
+        "proto_payload": (packed, 'protoPayload.methodName="create"'),
+    }
+    for name, (value, wanted) in payloads.items():
+        given = LogEntryMessage({"log_name": LOG, "resource": GLOBAL, name: value})
+        client.write_log_entries(entries=[given])
+        (found,) = client.list_log_entries(request={"resource_names": [PROJECT], "filter": wanted})
+        assert getattr(found, name) == getattr(given, name)
+
+
+def test_receive_timestamp_is_the_server_s(client, clock):
+    """The time at which an entry came is the server's, whatever the caller says."""
+    entry = {"text_payload": "x", "receive_timestamp": datetime(2020, 1, 1, tzinfo=UTC)}
+    client.write_log_entries(log_name=LOG, resource=GLOBAL, entries=[entry])
+    (found,) = client.list_log_entries(request={"resource_names": [PROJECT], "filter": 'receiveTimestamp>"2021-01-01"'})
+    assert found.receive_timestamp == datetime_of(clock.micros())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("severity=ERROR", ["late order 17"]),
+        ("late", ["late order 17"]),
+        ('"order 1"', ["late order 17", "order 18"]),
+        ('SEARCH("ORDER late")', ["late order 17"]),
+        ('SEARCH(textPayload, "order")', ["late order 17", "order 18"]),
+        ('log_id("orders") AND NOT late', ["order 18"]),
+        ("sample(insertId, 0)", []),
+        (r'textPayload=~"order \d8$"', ["order 18"]),
+        ('ip_in_net(textPayload, "0.0.0.0/0")', []),
+        ("severity=INFO OR severity=ERROR AND late", ["late order 17"]),
+    ],
+)
+def test_filter_language_works_through_the_client(client, wanted, expected):
+    """Comparisons, searches and functions of the language find the same through the service."""
+    for text, severity in (("late order 17", "ERROR"), ("order 18", "INFO")):
+        client.write_log_entries(log_name=LOG, resource=GLOBAL, entries=[{"text_payload": text, "severity": severity}])
+    assert texts(client, wanted) == expected
+
+
+@pytest.mark.parametrize("wanted", ["cast(severity, STRING)=x", 'regexp_extract(trace, "a")=b', "source(folders/1)"])
+def test_functions_that_are_lacking_are_refused_through_the_client(client, wanted):
+    """What the language has and this server has not is refused by name."""
+    with pytest.raises(exceptions.InvalidArgument, match="is not implemented by this local server; "):
+        texts(client, wanted)
+
+
+def test_any_kind_of_resource_is_taken(client):
+    """Neither the type nor the labels of a resource are checked."""
+    write(client, "x", resource={"type": "of_nobody", "labels": {"any": "label"}})
+    assert texts(client, "resource.type=of_nobody resource.labels.any=label") == ["x"]
+
+
+def test_deletion_of_a_log_takes_effect_at_once(client):
+    """A deleted log is gone with the answer; the service may take a while. A new entry makes it anew."""
+    write(client, "old")
+    client.delete_log(log_name=LOG)
+    assert texts(client) == []
+    assert list(client.list_logs(parent=PROJECT)) == []
+    write(client, "new")
+    assert texts(client) == ["new"]
 
 
 def test_write_refuses_directly_too():
