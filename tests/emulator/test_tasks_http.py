@@ -397,7 +397,7 @@ def test_default_audience_is_the_url(server, client, worker, issuer):
 
 def test_backlog_is_delivered_once_each(server, client, worker):
     """
-    A backlog of 400 tasks is delivered, each of them once.
+    A backlog of 400 tasks is delivered, each of them once, to a server that lets only five callers wait.
     """
     client.pause_queue(name=QUEUE)
     request = tasks_v2.CreateTaskRequest.pb()(parent=QUEUE)

@@ -19,6 +19,7 @@ from gcp_emulator.tasks.transport import Answer, Dispatch, failure, quoted
 # is on its way to it.
 _KEPT = 1.5
 _LOOKUPS = 8
+_OPENING = 4
 _MOST = 65_536
 
 
@@ -139,10 +140,10 @@ class Sender:
             loop.close()
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, started: threading.Event) -> None:
-        from aiohttp import ClientSession, DummyCookieJar, TCPConnector
+        from aiohttp import ClientSession, DummyCookieJar
 
         self._ended = asyncio.Event()
-        connector = TCPConnector(limit=0, keepalive_timeout=_KEPT)
+        connector = _connector()
         async with ClientSession(
             connector=connector,
             cookie_jar=DummyCookieJar(),
@@ -155,6 +156,25 @@ class Sender:
             for task in tuple(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _connector() -> Any:
+    """
+    A pool of any number of connections, of which few are opened at once to one server.
+
+    A server that keeps five callers waiting drops the others, and those try again seconds later, all at the same time: so it
+    would take minutes to open some hundred connections to Python's own HTTP server.
+    """
+    from aiohttp import TCPConnector
+
+    class Gated(TCPConnector):
+        async def connect(self, req: Any, *arguments: Any, **options: Any) -> Any:
+            gate = gates.setdefault(req.connection_key, asyncio.Semaphore(_OPENING))
+            async with gate:
+                return await super().connect(req, *arguments, **options)
+
+    gates: dict[Any, asyncio.Semaphore] = {}
+    return Gated(limit=0, keepalive_timeout=_KEPT)
 
 
 async def _send_only(dispatch: Dispatch) -> Answer:
