@@ -8,6 +8,7 @@ the type of an App Engine target is a word of ours.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,8 @@ class Journal:
         """
         self._write = write
         self._rng = rng(seed)
-        self._written = 0
+        # Counts safely in several threads, unlike a number.
+        self._numbers = itertools.count(1)
 
     def created(self, state: QueueState, entry: Entry, now: Micros) -> None:
         """
@@ -92,8 +94,7 @@ class Journal:
         from gcp_emulator.logging.messages import LogEntry
 
         _, project, _, location, _, queue, _, _ = task.split("/")
-        self._written += 1
-        entry = LogEntry(log_name=f"projects/{project}/logs/{LOG}", insert_id=f"{self._written:012x}")
+        entry = LogEntry(log_name=f"projects/{project}/logs/{LOG}", insert_id=f"{next(self._numbers):012x}")
         entry.timestamp.CopyFrom(timestamp(now))
         entry.severity = {"INFO": 200, "ERROR": 500}[severity]
         entry.resource.type = RESOURCE
