@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 REASONS: Mapping[str, Sequence[str]] = {
     "It changes a text for people and nothing else": (
         (
-            "rules/verbs.py _of_lock: 'It has no holder, so there is nothing to free.' => 'Nobody holds it, so "
+            "rules/verbs.py _of_lock: 'It has no holder, so there is nothing to free.' => 'It has no holder, so "
             "there is nothing to free.~'"
         ),
         (
