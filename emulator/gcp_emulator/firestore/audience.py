@@ -1,5 +1,5 @@
 """
-Who is told of which documents.
+The listeners of a database, by the documents that concern each.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def replacement(request: m.AnyRequest) -> m.AnyWrite:
 
 def deletion(request: m.AnyRequest) -> m.AnyWrite:
     """
-    DeleteDocument: its write.
+    DeleteDocument: the write that deletes the document.
     """
     write = m.Write()
     setattr(write, "delete", request.name)  # noqa: B010 - a field that has the name of a keyword in other languages

@@ -1,7 +1,7 @@
 """
 Listen: send the results of queries and documents, and send them again at each commit that changes them.
 
-A resume token is a time: the results of that time, read from the database's history, are what the client has seen.
+A resume token is a time. The client has seen the results of that time, which are read from the database's history.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ The service ``google.firestore.v1.Firestore``, in memory.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import grpc
 
@@ -17,28 +17,22 @@ from gcp_emulator.faults import Faults
 from gcp_emulator.firestore import documents, files, partitions
 from gcp_emulator.firestore import messages as m
 from gcp_emulator.firestore.aggregation import read_aggregations
-from gcp_emulator.firestore.database import CONTENTION, Database
-from gcp_emulator.firestore.execution import Answer, count, selects
+from gcp_emulator.firestore.committing import Committer, Conflicts
+from gcp_emulator.firestore.database import Database
+from gcp_emulator.firestore.execution import Answer, count
 from gcp_emulator.firestore.indexes import AUTOMATIC, IndexCheck
-from gcp_emulator.firestore.listen import Listener, ListenTalk, Target
+from gcp_emulator.firestore.listen import Listener, ListenTalk
+from gcp_emulator.firestore.listeners import listener_of
 from gcp_emulator.firestore.paths import FieldPath, check_database, database_of, document_segments, field_path, invalid
 from gcp_emulator.firestore.query import Query, read_query
 from gcp_emulator.firestore.rest import ROUTES, wiped
-from gcp_emulator.firestore.transactions import Transaction
 from gcp_emulator.firestore.values import masked
-from gcp_emulator.firestore.write_streams import WriteStreams, WriteTalk, fill
-from gcp_emulator.firestore.writes import Stored
+from gcp_emulator.firestore.write_streams import WriteStreams, WriteTalk
 from gcp_emulator.port import Port
 from gcp_emulator.rest import Rest
 from gcp_emulator.rpc import Method, Mouth, RpcError, Service, unimplemented
-from gcp_emulator.waiting import Hold, Steps, WaitingRoom
+from gcp_emulator.waiting import WaitingRoom
 
-Conflicts = Literal["optimistic", "pessimistic", "emulator"]
-LOCK_TIMEOUT: dict[str, int] = {"pessimistic": 20_000_000, "emulator": 2_000_000}
-"""
-Microseconds that a commit waits for the readers of the documents it changes.
-"""
-REQUEST_BYTES = 10 * 1024 * 1024
 AGGREGATED_PER_READ = 1000
 IMPORTED_AT_ONCE = 500
 
@@ -66,7 +60,6 @@ class FirestoreServer:
         address: ``127.0.0.1:port`` while started.
         reads: Documents read so far, as they would be billed: a missing one counts, and a query without results
             counts one.
-        writes: Writes applied so far in commits.
         examined: Index entries that queries have looked at so far.
     """
 
@@ -91,7 +84,8 @@ class FirestoreServer:
         self._databases: dict[str, Database] = {}
         self._port: Port | None = None
         self._write_streams = WriteStreams()
-        self.reads = self.writes = self.examined = 0
+        self._committer = Committer(self._database, self._room, self._clock, conflicts)
+        self.reads = self.examined = 0
         self.service = Service(
             "google.firestore.v1.Firestore",
             self._methods(),
@@ -102,6 +96,13 @@ class FirestoreServer:
     @property
     def address(self) -> str:
         return "" if self._port is None else self._port.address
+
+    @property
+    def writes(self) -> int:
+        """
+        Writes applied so far in commits.
+        """
+        return self._committer.writes
 
     @property
     def counts(self) -> Counter[str]:
@@ -130,7 +131,7 @@ class FirestoreServer:
         Count from zero.
         """
         with self._lock:
-            self.reads = self.writes = self.examined = 0
+            self.reads = self._committer.writes = self.examined = 0
             self.service.counts.clear()
 
     def export(self, path: str | Path, project: str, database: str = "(default)") -> int:
@@ -202,11 +203,11 @@ class FirestoreServer:
                 self._batch_get, m.BatchGetDocumentsRequest, m.BatchGetDocumentsResponse, stream=True
             ),
             "BeginTransaction": Method(self._begin, m.BeginTransactionRequest, m.BeginTransactionResponse),
-            "Commit": Method(self._commit, m.CommitRequest, m.CommitResponse, waits=True),
-            "CreateDocument": Method(self._create, m.CreateDocumentRequest, m.Document, waits=True),
-            "UpdateDocument": Method(self._update, m.UpdateDocumentRequest, m.Document, waits=True),
-            "DeleteDocument": Method(self._delete, m.DeleteDocumentRequest, m.Empty, waits=True),
-            "BatchWrite": Method(self._batch_write, m.BatchWriteRequest, m.BatchWriteResponse, waits=True),
+            "Commit": Method(self._committer.commit, m.CommitRequest, m.CommitResponse, waits=True),
+            "CreateDocument": Method(self._committer.create, m.CreateDocumentRequest, m.Document, waits=True),
+            "UpdateDocument": Method(self._committer.update, m.UpdateDocumentRequest, m.Document, waits=True),
+            "DeleteDocument": Method(self._committer.delete, m.DeleteDocumentRequest, m.Empty, waits=True),
+            "BatchWrite": Method(self._committer.batch_write, m.BatchWriteRequest, m.BatchWriteResponse, waits=True),
             "ListDocuments": Method(self._list_documents, m.ListDocumentsRequest, m.ListDocumentsResponse),
             "ListCollectionIds": Method(
                 self._list_collection_ids, m.ListCollectionIdsRequest, m.ListCollectionIdsResponse
@@ -248,83 +249,6 @@ class FirestoreServer:
         with self._lock:
             self._database(request.database).rollback(request.transaction)
         return m.Empty()
-
-    def _commit(self, request: m.AnyRequest) -> Steps:
-        arrived = self._clock.micros()
-        if (size := request.ByteSize()) > REQUEST_BYTES:
-            raise invalid(f"Request payload size exceeds the limit: {REQUEST_BYTES} bytes ({size} were sent).")
-        response = m.CommitResponse()
-        committed = yield from self._committed(request.database, request.writes, request.transaction, arrived)
-        fill(response, committed)
-        return response
-
-    def _committed(self, name: str, writes: Sequence[m.AnyWrite], key: bytes, arrived: int) -> Steps:
-        """
-        Wait until no other transaction has read the documents to be changed, and commit.
-        """
-        database = None
-        try:
-            while True:
-                with self._lock:
-                    database = self._database(name)
-                    database.waits.pop(key, None)
-                    hold = self._readers(database, writes, key, arrived)
-                    if hold is None:
-                        committed = database.commit(writes, key, arrived)
-                        self.writes += len(writes)
-                        return committed
-                yield hold
-        finally:
-            if key and database is not None:
-                with self._lock:
-                    database.waits.pop(key, None)
-
-    def _readers(self, database: Database, writes: Sequence[m.AnyWrite], key: bytes, arrived: int) -> Hold | None:
-        """
-        The wait for other transactions that have read the documents to be changed; None if there are none. The lock is held.
-        """
-        holders = database.holders(writes, key)
-        if not holders:
-            return None
-        limit = arrived + LOCK_TIMEOUT[self._conflicts]
-        deadlocked = self._conflicts == "pessimistic" and bool(key) and database.deadlocked(key, holders)
-        if self._clock.micros() >= limit or deadlocked:
-            database.abort(key)
-            sentence = CONTENTION if self._conflicts == "pessimistic" else "Transaction lock timeout."
-            raise RpcError(grpc.StatusCode.ABORTED, sentence)
-        if key:
-            database.waits[key] = holders
-        return self._room.hold(min(limit, database.last(holders) + 1), [(database.name, holder) for holder in holders])
-
-    def _create(self, request: m.AnyRequest) -> Steps:
-        arrived = self._clock.micros()
-        write, mask = documents.creation(request), documents.mask_of(request)
-        committed = yield from self._committed(documents.parent_database(request.parent), [write], b"", arrived)
-        return documents.shown(committed, mask)
-
-    def _update(self, request: m.AnyRequest) -> Steps:
-        arrived = self._clock.micros()
-        name, mask = documents.document_database(request.document.name), documents.mask_of(request)
-        committed = yield from self._committed(name, [documents.replacement(request)], b"", arrived)
-        return documents.shown(committed, mask)
-
-    def _delete(self, request: m.AnyRequest) -> Steps:
-        arrived = self._clock.micros()
-        name = documents.document_database(request.name)
-        yield from self._committed(name, [documents.deletion(request)], b"", arrived)
-        return m.Empty()
-
-    def _batch_write(self, request: m.AnyRequest) -> Steps:
-        arrived = self._clock.micros()
-        with self._lock:
-            database = self._database(request.database)
-            for write in request.writes:
-                # One that is wrong in itself is no failure of its own: the request is refused.
-                database.check_write(write, arrived)
-        response = yield from documents.batch_write(
-            request, lambda writes: self._committed(request.database, writes, b"", arrived)
-        )
-        return response
 
     def _list_documents(self, request: m.AnyRequest) -> m.AnyResponse:
         with self._lock:
@@ -383,7 +307,7 @@ class FirestoreServer:
         return ListenTalk(self.listener, mouth)
 
     def _write(self, mouth: Mouth) -> WriteTalk:
-        return WriteTalk(self._write_streams, self._committed, self._clock, mouth)
+        return WriteTalk(self._write_streams, self._committer.committed, self._clock, mouth)
 
     def listener(self, database_name: str, changed: Callable[[], None]) -> Listener:
         """
@@ -391,41 +315,7 @@ class FirestoreServer:
         """
         with self._lock:
             database = self._database(database_name)
-
-        def read(look: Callable[[int], Any]) -> Any:
-            with self._lock:
-                return look(database.reader(b"")[1])
-
-        def query(target: Any) -> Target:
-            name, wanted = self._read_query(target.structured_query, target.parent)
-            if name != database.name:
-                raise invalid(f'The query is not in database "{database.name}".')
-
-            def look(past: Transaction | None) -> dict[str, Stored | None]:
-                return {each.path: each for each in database.run(wanted, past).documents}
-
-            def matches(path: str) -> bool:
-                stored = database.get(path, None)
-                return stored is not None and selects(wanted, stored)
-
-            return Target(look, matches, [wanted.scope])
-
-        def past(at: int) -> Transaction | None:
-            try:
-                return None if at <= database.wiped else database.reader(b"", at)[0]
-            except RpcError:
-                return None
-
-        return Listener(
-            database.name,
-            self._identity,
-            read=read,
-            query=query,
-            get=database.get,
-            past=past,
-            join=database.audience.add,
-            changed=changed,
-        )
+        return listener_of(database, self._lock, self._identity, self._read_query, changed)
 
     def _read_query(self, message: m.AnyQuery, parent: str, having: Iterable[FieldPath] = ()) -> tuple[str, Query]:
         name, query = read_query(message, parent)

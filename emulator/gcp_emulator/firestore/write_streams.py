@@ -38,7 +38,7 @@ class WriteStream:
         database: Name of its database.
         number: Answers so far; the token of the last one.
         kept: Answers that the client has not acknowledged, by number.
-        waiting: What is to be done next, in order, and by which call: a greeting (None) or writes.
+        waiting: The next writes in order, each with the call that brought them; None in place of writes: the call greets.
         running: Whether writes are being applied.
         talk: The call that carries the stream now.
     """
