@@ -20,6 +20,7 @@ from google.cloud.firestore_v1 import types
 from google.protobuf import empty_pb2
 
 from gcp_emulator.firestore import FirestoreServer, GoogleFirestore, find
+from tests.support.calls import Calls
 
 RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 _numbers = itertools.count(1)
@@ -225,6 +226,14 @@ async def _async_client(project: str) -> firestore.AsyncClient:
 
 async def _close(client: firestore.AsyncClient) -> None:
     await client._firestore_api.transport.close()
+
+
+@pytest.fixture
+def calls(firestore_client: firestore.Client) -> Calls:
+    """
+    The client's RPCs, field by field.
+    """
+    return Calls(firestore_client)
 
 
 @pytest.fixture
