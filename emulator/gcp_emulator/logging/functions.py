@@ -161,7 +161,7 @@ def _tokens(text: str) -> set[str]:
 
 def _occurs(phrase: str, text: str) -> bool:
     """
-    Whether *phrase* is in *text* with no letter or digit beside it.
+    Tell whether *phrase* is in *text* with no letter or digit beside it.
     """
     begin = text.find(phrase)
     while begin >= 0:
