@@ -2,8 +2,8 @@
 Compare the embedded Firestore, in process and behind its port, with Google's emulator, where that is installed, by the CPU
 time that client and server take for an operation. Then measure its memory and ageing.
 
-CPU time is what a busy machine leaves alone: both sides of a ratio are measured in turns, and waiting counts for neither. A
-row is printed as soon as it is measured. The rows that compare are left out without Google's emulator.
+A busy machine changes the CPU time of an operation little. Both sides of a ratio are measured in turns. A row is printed as
+soon as its number is known. The rows that compare are left out without Google's emulator.
 """
 
 from __future__ import annotations

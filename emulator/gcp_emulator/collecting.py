@@ -24,7 +24,7 @@ class Collected:
     object becomes a structured entry.
 
     Args:
-        logging: Where the entries go.
+        logging: Server that gets the entries.
         clock: Dates them.
         project: Their project.
         location: In their labels.

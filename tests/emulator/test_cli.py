@@ -439,7 +439,7 @@ def test_exec_collects_the_output_of_the_command():
 
 def test_exec_that_collects_ends_though_a_child_holds_the_output():
     """A process that the command left behind does not keep exec from ending."""
-    code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid)"
+    code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid)"
     begun = time.monotonic()
     done = run("exec", "-q", "--collect-logs", "--", *python(code))
     psutil.Process(int(done.stdout)).kill()

@@ -1,6 +1,6 @@
 """
 The services that configure logging, ``ConfigServiceV2`` and ``MetricsServiceV2``: each RPC is refused with a sentence that
-names what is there instead. And the monitored resources that the local cloud knows.
+names a way without it. And the monitored resources that the local cloud knows.
 """
 
 from __future__ import annotations

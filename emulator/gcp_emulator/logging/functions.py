@@ -161,7 +161,7 @@ def _tokens(text: str) -> set[str]:
 
 def _occurs(phrase: str, text: str) -> bool:
     """
-    Whether *phrase* is in *text* with no letter or digit beside it.
+    Tell whether *phrase* is in *text* with no letter or digit beside it.
     """
     begin = text.find(phrase)
     while begin >= 0:
@@ -183,7 +183,7 @@ def _inside(leaf: Any, net: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bo
         address = ipaddress.ip_address(leaf) if isinstance(leaf, str) else None
     except ValueError:
         return False
-    return address is not None and address.version == net.version and address in net
+    return address is not None and address in net
 
 
 def _number(text: str) -> float | None:

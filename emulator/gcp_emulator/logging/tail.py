@@ -33,7 +33,7 @@ class _Wish:
 
 class TailTalk:
     """
-    One TailLogEntries call through a port. A later request replaces what the earlier one asked for.
+    One TailLogEntries call through a port. A later request takes the place of the earlier one.
 
     Args:
         store: Tells of new entries.
