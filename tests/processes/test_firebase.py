@@ -235,7 +235,8 @@ def test_project_runs_under_firebase_tools(tmp_path: Path, monkeypatch: pytest.M
             with emulators.running(world.environment):
                 _trigger_dispatches(world)
                 _sweep_dispatches(world)
-    assert [found for found in psutil.process_iter() if _belongs(found, tmp_path)] == []
+    ending = [found for found in psutil.process_iter() if _belongs(found, tmp_path)]
+    assert psutil.wait_procs(ending, timeout=patient(10))[1] == []
 
 
 def _trigger_dispatches(world: World) -> None:
