@@ -1,5 +1,5 @@
 """
-The words of a durable handler that neither call nor wait: values, and what the journal knows.
+The words of a durable handler that neither call nor wait. They return values, and facts of the journal.
 """
 
 from __future__ import annotations

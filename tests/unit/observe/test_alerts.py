@@ -185,7 +185,7 @@ def test_alert_commands_name_the_document_whatever_it_is_called():
 
 def test_alert_needs_recipient_and_sender():
     """No recipients, or a login that can't be the sender, are told at start-up."""
-    with pytest.raises(ConfigError, match="nobody"):
+    with pytest.raises(ConfigError, match="No address is set"):
         channel(to=())
     with pytest.raises(ConfigError, match="ONCETASK_ALERT_FROM"):
         channel("smtp://apikey:x@mail.example", sender=None)
