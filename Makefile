@@ -22,7 +22,7 @@ LOWEST_TESTS := tests/test_dependencies.py tests/docs/test_pages.py::test_python
 TYPED := $(shell find gcp_oncetask emulator/gcp_emulator examples functions/main.py tests/typing README.md emulator/README.md docs -type f 2>/dev/null | grep -v __pycache__)
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-all test-lowest check bench scenarios simulate mutants mutants-generated fuzz wheels release-check functions firebase browser screenshots pictures clean docs docs-serve debian
+.PHONY: help demo test test-all test-lowest check bench scenarios simulate mutants mutants-generated fuzz wheels release-check functions firebase browser node-clients screenshots pictures clean docs docs-serve debian
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,13 +54,16 @@ check: $(STAMP) build/typing/pyright ## format, lint, types (mypy, pyright; READ
 test: check firebase browser ## check, then every test that is not slow
 	@$(BIN)/python -m pytest -n auto
 
-test-all: check firebase browser debian test-lowest ## check, then every test, with thousands more histories: make test-all HISTORIES=20000
+test-all: check firebase browser debian node-clients test-lowest ## check, then every test, with thousands more histories: make test-all HISTORIES=20000
 	@$(if $(HISTORIES),SIMULATED_HISTORIES=$(HISTORIES)) FUZZ_SEEDS=40 RECURRENCE_EXAMPLES=3 $(BIN)/python -m pytest -n auto -m ''
 
 $(LOWEST)/.installed: pyproject.toml emulator/pyproject.toml tests/support/lowest.py
 	@echo "Installing the declared minimum of each dependency into $(LOWEST), for $$($(LOWEST_PYTHON) --version) ..."
 	@$(LOWEST_PYTHON) tests/support/lowest.py $(LOWEST)
 	@touch $@
+
+node-clients: $(STAMP) ## Google's Node and Web clients of Firestore, for the tests that run their programs
+	@$(BIN)/python -m tests.support.node_clients
 
 test-lowest: $(LOWEST)/.installed ## a short suite on the oldest Python and the declared minimum of each dependency
 	@$(LOWEST)/bin/python -m pytest -q -n auto $(LOWEST_TESTS)

@@ -21,7 +21,7 @@ def missing() -> str | None:
     if shutil.which("node") is None:
         return "node is not installed"
     if not all((FOLDER / "node_modules" / name).exists() for name in PACKAGES):
-        return "the Node clients are not installed; `python -m tests.support.node_clients` does that"
+        return "the Node clients are not installed; `make node-clients` does that"
     return None
 
 
