@@ -37,11 +37,11 @@ def _method(stable: Service, name: str, method: Method) -> Method:
 def _run(stable: Service, name: str, method: Method) -> Callable[[Any], Any]:
     def run(request: Any) -> Any:
         given = json_format.MessageToDict(request, preserving_proto_field_name=True)
-        queue = given.get("queue", {})
-        for field in _OUTPUT_ONLY:
-            queue.pop(field, None)
-        if http := queue.pop("app_engine_http_queue", None):
-            queue[_ROUTING] = http.get(_ROUTING, {})
+        if isinstance(queue := given.get("queue"), dict):
+            for field in _OUTPUT_ONLY:
+                queue.pop(field, None)
+            if http := queue.pop("app_engine_http_queue", None):
+                queue[_ROUTING] = http.get(_ROUTING, {})
         if mask := given.get("update_mask"):
             stable_mask = mask.replace("appEngineHttpQueue.", "").replace(
                 "appEngineHttpQueue", "appEngineRoutingOverride"

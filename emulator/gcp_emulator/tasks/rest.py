@@ -31,6 +31,8 @@ def routes(version: str) -> tuple[Route, ...]:
         Route("PATCH", f"{start}/{{queue.name={_QUEUE}}}", "UpdateQueue", "queue"),
         Route("GET", f"{start}/{{name={_QUEUE}}}", "GetQueue"),
         Route("DELETE", f"{start}/{{name={_QUEUE}}}", "DeleteQueue"),
+        Route("POST", f"{start}/{{queue={_QUEUE}}}/tasks:buffer", "BufferTask", "*"),
+        Route("POST", f"{start}/{{queue={_QUEUE}}}/tasks/{{task_id}}:buffer", "BufferTask", "*"),
         Route("POST", f"{start}/{{parent={_QUEUE}}}/tasks", "CreateTask", "*"),
         Route("GET", f"{start}/{{parent={_QUEUE}}}/tasks", "ListTasks"),
         Route("POST", f"{start}/{{name={_TASK}}}:run", "RunTask", "*"),

@@ -19,7 +19,7 @@ from google.protobuf import field_mask_pb2
 from gcp_emulator.clock import Clock, rng
 from gcp_emulator.faults import Faults
 from gcp_emulator.rpc import Method, Service, unimplemented
-from gcp_emulator.tasks import checks, forms, rules
+from gcp_emulator.tasks import buffering, checks, forms, rules
 from gcp_emulator.tasks import messages as m
 from gcp_emulator.tasks.backlog import Backlog, Entry, QueueState
 from gcp_emulator.tasks.batches import Batches
@@ -92,6 +92,7 @@ class CloudTasks:
         }
         methods = {name: Method(*row) for name, row in table.items()}
         methods |= self._policies.methods() | self.batches.methods()
+        methods |= buffering.methods(self.create_task, lambda name: self.get_queue(m.GetQueueRequest(name=name)))
         if self._project is not None:
             methods = {name: replace(method, run=self._of_project(method.run)) for name, method in methods.items()}
         return Service(NAME, methods, faults, self._clock)
@@ -300,7 +301,9 @@ def _named(request: Any) -> str:
     """
     fields = request.DESCRIPTOR.fields_by_name
     found = next((getattr(request, field) for field in ("parent", "name", "resource") if field in fields), None)
-    return str(request.queue.name if found is None else found)
+    if found is None:
+        found = request.queue if isinstance(request.queue, str) else request.queue.name
+    return str(found)
 
 
 def _checked(queue: QueueMessage) -> QueueMessage:
