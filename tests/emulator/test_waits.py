@@ -22,7 +22,7 @@ from gcp_emulator.clock import VirtualClock
 from gcp_emulator.firestore import FirestoreServer
 from gcp_emulator.waiting import WaitingRoom
 from gcp_oncetask import Config, Locker
-from tests.support.patience import patient
+from tests.support.patience import patient, until
 
 DATABASE = "projects/p/databases/(default)"
 FIRESTORE = "/google.firestore.v1.Firestore/"
@@ -129,17 +129,6 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Stage]]:
 
 def _threads() -> set[threading.Thread]:
     return {each for each in threading.enumerate() if each.name.startswith("gcp-emulator")}
-
-
-def until(true: Callable[[], Any]) -> None:
-    """
-    Let others go on until *true*.
-    """
-    for _ in range(round(min(60, patient(10)) * 100)):
-        if true():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it never came")
 
 
 def gets(stage: Stage, number: int) -> Callable[[], None]:

@@ -15,7 +15,7 @@ from google.cloud import firestore
 from google.cloud.firestore_v1.types import WriteRequest, WriteResponse
 
 from gcp_emulator.firestore import FirestoreServer
-from tests.support.patience import patient
+from tests.support.patience import patient, until
 
 DATABASE = "projects/p/databases/(default)"
 
@@ -232,7 +232,8 @@ def test_resumption_waits_for_the_writes_before_the_break(stage):
     greeting = call.begin()
     call.write(put("things/a", 1))
     call.write(put("things/b", 2))
-    stage.client.document("things/c").set({"n": 3})
+    stream = stage.server._write_streams.find(call.id, DATABASE)
+    until(lambda: stream.running and stream.waiting)
     call.close()
     again = stage.call()
     again._requests.put(WriteRequest(database=DATABASE, stream_id=call.id, stream_token=greeting.stream_token))

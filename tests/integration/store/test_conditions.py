@@ -18,7 +18,7 @@ import pytest
 from google.cloud import firestore
 
 import gcp_oncetask
-from gcp_emulator.firestore.server import FirestoreServer
+from gcp_emulator import rpc
 from gcp_oncetask import Attempt, Fail, FixedDelay, Snooze, once
 from gcp_oncetask.rules.document_paths import key_path
 from gcp_oncetask.store import sessions
@@ -56,25 +56,24 @@ class Recorder:
         self.senders: set[str] = set()
         self._read: dict[bytes, set[str]] = {}
         self._resting = False
-        for name in ("_commit", "_batch_write", "_batch_get"):
-            self._listen(monkeypatch, name)
+        self._listen(monkeypatch)
         for owner, name in ((Wire, "commit"), (Wire, "batch_write"), (Store, "commit_both")):
             self._note(monkeypatch, owner, name)
 
-    def _listen(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-        real = getattr(FirestoreServer, name)
+    def _listen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = rpc.Service.begin
 
-        def heard(server: Any, request: Any) -> Any:
-            if name == "_batch_get":
+        def heard(service: rpc.Service, name: str, request: Any) -> Any:
+            if name == "BatchGetDocuments":
                 self._read.setdefault(request.transaction, set()).update(request.documents)
-            elif not self._resting:
-                transaction = request.transaction if name == "_commit" else b""
+            elif name in ("Commit", "BatchWrite") and not self._resting:
+                transaction = request.transaction if name == "Commit" else b""
                 read = frozenset(self._read[transaction]) if transaction else frozenset()
                 for write in request.writes:
                     self.writes.append((type(write).FromString(write.SerializeToString()), read))
-            return real(server, request)
+            return real(service, name, request)
 
-        monkeypatch.setattr(FirestoreServer, name, heard)
+        monkeypatch.setattr(rpc.Service, "begin", heard)
 
     def _note(self, monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
         real = getattr(owner, name)
