@@ -15,7 +15,10 @@ from gcp_emulator.logging import LoggingServer
 from gcp_emulator.run.logs import RunLogs
 
 _MOST = 256 * 1024
-_JOIN_SECONDS = 5.0
+_JOIN_SECONDS = 1.0
+"""
+How long the output of processes that the command has left behind is read after its end.
+"""
 
 
 class Collected:

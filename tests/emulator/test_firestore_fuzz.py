@@ -298,6 +298,7 @@ class Meeting:
         return w.outcome(w.commit, *self.writes[who], transaction=transaction)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("seed", range(int(os.environ.get("FUZZ_SEEDS", "4")) // 4))
 def test_meeting_transactions_agree(seed, firestore_google, firestore_wire_to, firestore_project):
