@@ -17,7 +17,7 @@ from gcp_emulator.run.logs import RunLogs
 _MOST = 256 * 1024
 _JOIN_SECONDS = 1.0
 """
-How long the output of processes that the command has left behind is read after its end.
+Seconds for which the output of processes that the command has left behind is read after its end.
 """
 
 
