@@ -10,6 +10,7 @@ STAMP := $(VENV)/.installed
 SEEDS ?= 2000
 FIRST ?= 0
 FUZZ_SEEDS ?= 200
+WORKERS ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
 # The oldest Python there is here, as Debian 12 has it, with the oldest dependencies.
 LOWEST_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11) $(PYTHON))
 LOWEST := .venv-lowest
@@ -51,8 +52,9 @@ check: $(STAMP) build/typing/pyright ## format, lint, types (mypy, pyright; READ
 	@echo "types";     $(BIN)/python -m tests.support.readme && $(BIN)/mypy
 	@echo "contracts"; PYTHONPATH=emulator $(BIN)/lint-imports --no-cache
 
+# Many tests wait for processes that they have killed: half as many workers more than cores keep the cores busy.
 test: check firebase browser ## check, then every test that is not slow
-	@$(BIN)/python -m pytest -n auto
+	@$(BIN)/python -m pytest -n $(WORKERS)
 
 test-all: check firebase browser debian node-clients test-lowest ## check, then every test, with thousands more histories: make test-all HISTORIES=20000
 	@$(if $(HISTORIES),SIMULATED_HISTORIES=$(HISTORIES)) FUZZ_SEEDS=40 RECURRENCE_EXAMPLES=3 $(BIN)/python -m pytest -n auto -m ''

@@ -369,7 +369,7 @@ def played(name: str, *deaths: Death) -> int:
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name == "reset" else []) for name in PROGRAMS]
 
 
-@pytest.mark.parametrize("when", WHEN)
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.slow), "after"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_process_that_dies_at_any_remote_call_changes_nothing(name: str, when: str) -> None:
     """
