@@ -78,7 +78,7 @@ class Deployment:
     def __init__(self, cloud: LocalCloud) -> None:
         self.cloud, self.control = cloud, Control()
         self.balancer = Balancer()
-        self.lease = patient(1.5)
+        self.lease = patient(3.0)
         self.settings = {
             **cloud.environment(),
             "ONCETASK_BASE_URL": self.balancer.url,
