@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import grpc
@@ -19,6 +20,7 @@ from google.cloud.firestore_v1.types import ListenRequest, ListenResponse
 
 from gcp_emulator.clock import VirtualClock
 from gcp_emulator.firestore import FirestoreServer
+from tests.support.closing import made_and_closed
 from tests.support.patience import patient
 
 DATABASE = "projects/p/databases/(default)"
@@ -123,15 +125,7 @@ class Stage:
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Stage]]:
-    made = []
-
-    def make(**settings: Any) -> Stage:
-        made.append(Stage(monkeypatch, **settings))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
+    yield from made_and_closed(partial(Stage, monkeypatch))
 
 
 @pytest.fixture
@@ -240,7 +234,7 @@ def test_unknown_past_is_reset(stage, why):
 
 
 def test_token_is_of_all_targets(stage):
-    """Whoever adds a target hears of the others first, since the token that follows is theirs as well."""
+    """A client that adds a target hears of the others first, since the token that follows is theirs as well."""
     stage = stage()
     told: list[int] = []
     listener = stage.server.listener(DATABASE, lambda: told.append(1))

@@ -513,7 +513,7 @@ def test_every_payload_is_kept_and_found(client):
 
 
 def test_receive_timestamp_is_the_server_s(client, clock):
-    """The time at which an entry came is the server's, whatever the caller says."""
+    """The time at which an entry came is the server's, also if the caller names another one."""
     entry = {"text_payload": "x", "receive_timestamp": datetime(2020, 1, 1, tzinfo=UTC)}
     client.write_log_entries(log_name=LOG, resource=GLOBAL, entries=[entry])
     (found,) = client.list_log_entries(request={"resource_names": [PROJECT], "filter": 'receiveTimestamp>"2021-01-01"'})

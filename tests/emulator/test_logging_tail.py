@@ -14,7 +14,7 @@ from google.cloud.logging_v2.types import TailLogEntriesRequest
 from gcp_emulator.clock import VirtualClock, datetime_of
 from gcp_emulator.faults import Faults
 from gcp_emulator.logging import LoggingServer
-from tests.support.patience import patient
+from tests.support.patience import patient, until
 
 PROJECT = "projects/p"
 LOG = "projects/p/logs/orders"
@@ -53,7 +53,7 @@ class Tail:
         self._client = client
         self.ask(**request)
         threading.Thread(target=self._read, daemon=True).start()
-        wait_until(lambda: watchers(server) == before + 1 or self.ended.is_set())
+        until(lambda: watchers(server) == before + 1 or self.ended.is_set())
 
     def ask(self, **request):
         self._requests.put(TailLogEntriesRequest(resource_names=[PROJECT], **request))
@@ -85,13 +85,6 @@ def watchers(server):
     return len(server._store._observers)
 
 
-def wait_until(true):
-    deadline = time.monotonic() + patient(10)
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def write(client, text, log=LOG, **fields):
     client.write_log_entries(log_name=log, resource={"type": "global"}, entries=[{"text_payload": text, **fields}])
 
@@ -107,7 +100,7 @@ def test_tail_shows_new_entries_that_match(client, server):
     assert [tail.next() for _ in range(3)] == ["yes 1", "yes 2", "yes 3"]
     assert tail.empty()
     tail.hang_up()
-    wait_until(lambda: watchers(server) == 0)
+    until(lambda: watchers(server) == 0)
 
 
 def test_tail_holds_entries_back_and_puts_them_in_order(client, server, clock):
@@ -215,11 +208,11 @@ def test_many_tails_hold_no_thread(server):
             open_.wait(patient(60))
 
         streams = [tail(requests()) for _ in range(200)]
-        wait_until(lambda: watchers(server) == 200)
+        until(lambda: watchers(server) == 200)
         assert {one for one in threading.enumerate() if one.name.startswith("gcp-emulator")} <= before
         write(client, "for all")
         assert all(b"for all" in next(stream) for stream in streams)
         open_.set()
         for stream in streams:
             stream.cancel()
-    wait_until(lambda: watchers(server) == 0)
+    until(lambda: watchers(server) == 0)

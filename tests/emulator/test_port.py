@@ -70,7 +70,7 @@ def serve() -> Iterator[Any]:
 
 
 def test_in_process_loads_no_protocols():
-    """Whoever opens no port pays for none of its libraries."""
+    """A process that opens no port loads none of its libraries."""
     program = (
         "import sys; from gcp_emulator.testing import InProcessCloud; from gcp_emulator.firestore import FirestoreServer;"
         "from gcp_emulator.tasks import TasksServer; from gcp_emulator.logging import LoggingServer; FirestoreServer();"

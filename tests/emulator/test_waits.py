@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
@@ -22,6 +23,7 @@ from gcp_emulator.clock import VirtualClock
 from gcp_emulator.firestore import FirestoreServer
 from gcp_emulator.waiting import WaitingRoom
 from gcp_oncetask import Config, Locker
+from tests.support.closing import made_and_closed
 from tests.support.patience import patient, until
 
 DATABASE = "projects/p/databases/(default)"
@@ -116,15 +118,7 @@ class Stage:
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Stage]]:
-    made = []
-
-    def make(**settings: Any) -> Stage:
-        made.append(Stage(monkeypatch, **settings))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
+    yield from made_and_closed(partial(Stage, monkeypatch))
 
 
 def _threads() -> set[threading.Thread]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from google.cloud import firestore
 from google.cloud.firestore_v1.types import WriteRequest, WriteResponse
 
 from gcp_emulator.firestore import FirestoreServer
+from tests.support.closing import made_and_closed
 from tests.support.patience import patient, until
 
 DATABASE = "projects/p/databases/(default)"
@@ -80,15 +82,7 @@ class Stage:
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Stage]]:
-    made = []
-
-    def make(**settings: Any) -> Stage:
-        made.append(Stage(monkeypatch, **settings))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
+    yield from made_and_closed(partial(Stage, monkeypatch))
 
 
 def refused(call: Call) -> tuple[grpc.StatusCode, str]:

@@ -143,7 +143,7 @@ ACTS: dict[str, Callable[[Service], Any]] = {
 @pytest.mark.parametrize("act", ACTS)
 def test_no_act_loses_the_question(service: Service, act: str) -> None:
     """
-    Whatever is done to it, the record says which run was begun, and by which key.
+    After each of these acts the record says which run was begun, and by which key.
     """
     before = service.lock("a", Latest)
     with contextlib.suppress(OncetaskError):

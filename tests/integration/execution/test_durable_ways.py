@@ -220,7 +220,7 @@ class Program(NamedTuple):
         effects: Calls of each effect that no process death multiplies, undisturbed.
         status: The last one.
         entity: Whether an entity can run it.
-        once: Effects that happen once whatever dies.
+        once: Effects that happen once, also if a process dies.
     """
 
     act: Callable[[World, Any], Any]
