@@ -19,7 +19,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from gcp_emulator.rpc import RpcError, Service, unimplemented
+from gcp_emulator.rpc import RpcError, Service, is_repeated, unimplemented
 
 _STATUS = {
     grpc.StatusCode.CANCELLED: 499,
@@ -244,7 +244,7 @@ def _typed(message: Any, path: str, texts: list[str]) -> Any:
     assert field is not None
     truth = {"true": True, "false": False} if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL else {}
     values = [truth.get(text, text) for text in texts]
-    return values if field.is_repeated else values[-1]
+    return values if is_repeated(field) else values[-1]
 
 
 def _field(message: Any, name: str) -> FieldDescriptor | None:

@@ -16,6 +16,7 @@ from types import GeneratorType
 from typing import Any, Protocol
 
 import grpc
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
@@ -48,6 +49,14 @@ class RpcError(Exception):
         for detail in self.details:
             status.details.add().Pack(detail)
         return status
+
+
+def is_repeated(field: Any) -> bool:
+    """
+    Tell whether *field*, a descriptor, holds several values. Protobuf 5 lacks ``is_repeated``; later releases warn of ``label``.
+    """
+    newer = getattr(field, "is_repeated", None)
+    return bool(field.label == FieldDescriptor.LABEL_REPEATED if newer is None else newer)
 
 
 def unimplemented(what: str) -> RpcError:

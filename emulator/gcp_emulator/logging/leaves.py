@@ -14,6 +14,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from gcp_emulator import words
 from gcp_emulator.logging.messages import LogEntry
+from gcp_emulator.rpc import is_repeated
 
 STRUCT, ANY, VALUE = "google.protobuf.Struct", "google.protobuf.Any", "google.protobuf.Value"
 _TIMES = ("google.protobuf.Timestamp", "google.protobuf.Duration")
@@ -129,7 +130,7 @@ def leaves(message: Any) -> Iterator[Any]:
         elif below.GetOptions().map_entry:
             for one in value.values():
                 yield from (one,) if below.fields_by_name["value"].message_type is None else leaves(one)
-        elif field.is_repeated:
+        elif is_repeated(field):
             for one in value:
                 yield from leaves(one)
         else:
@@ -137,7 +138,7 @@ def leaves(message: Any) -> Iterator[Any]:
 
 
 def _scalars(field: FieldDescriptor, value: Any) -> Iterator[Any]:
-    many = value if field.is_repeated else (value,)
+    many = value if is_repeated(field) else (value,)
     if field.enum_type is None:
         yield from many
     elif field.enum_type.full_name != "google.protobuf.NullValue":
