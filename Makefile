@@ -15,7 +15,8 @@ WORKERS ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
 LOWEST_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11) $(PYTHON))
 LOWEST := .venv-lowest
 LOWEST_TESTS := tests/test_dependencies.py tests/docs/test_pages.py::test_python_of_a_page_runs_as_one_program tests/unit/services/test_identity.py \
-  tests/integration/entities/test_chain.py tests/integration/locks/test_lock.py tests/integration/observe/test_telemetry.py \
+  tests/integration/entities/test_chain.py tests/integration/execution/test_durable_models.py \
+  tests/integration/execution/test_durable_events.py tests/integration/execution/test_durable_map.py tests/integration/locks/test_lock.py tests/integration/observe/test_telemetry.py \
   tests/integration/services/test_identity_http.py tests/integration/services/test_smtp.py tests/integration/tasks/test_runs.py \
   tests/integration/worker/test_worker.py \
   tests/emulator/test_firestore_client.py tests/emulator/test_logging_server.py tests/emulator/test_mail.py tests/emulator/test_oidc.py \

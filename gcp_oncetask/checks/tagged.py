@@ -166,8 +166,11 @@ def check_type(as_: Any, name: str) -> None:
         UsageError: Pydantic can't.
     """
     try:
-        adapter = _adapter(as_)
-        if not adapter.pydantic_complete:
+        adapter: Any = _adapter(as_)
+        if not hasattr(adapter, "rebuild"):
+            # Pydantic 2.9: any attribute of an incomplete validator raises.
+            str(adapter.validator.title)
+        elif not adapter.pydantic_complete:
             adapter.rebuild()
     except Exception as error:  # noqa: BLE001 - user types may raise anything
         said = said_by(error).split("\n", 1)[0].rstrip(".")
