@@ -195,13 +195,12 @@ def settle(  # noqa: PLR0911 - a table of settlements
     if lost is not None:
         return lost
     assert lock is not None
-    signed = lock.but(settled_by=how.nonce)
+    mine = how.fingerprint is not None and not outdated(lock, how)
+    signed = lock.but(settled_by=how.nonce, fingerprint=how.fingerprint if mine else lock.fingerprint)
     if how.journal is not None:
         signed = journal.applied(signed, how.journal, how.nonce)
     if signed.open and how.kind is not SettlementKind.CHECKPOINT:
         signed = journal.over(signed, fence.token, at.now)
-    if how.fingerprint is not None and not outdated(lock, how):
-        signed = signed.but(fingerprint=how.fingerprint)
     match how.kind:
         case SettlementKind.COMPLETE if writes.stopped(lock) and outdated(lock, how):
             # The cancellation was of the newer payload, which has not run.

@@ -20,6 +20,8 @@ from gcp_oncetask.rules import waits
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.timestamps import instant
 
+OWN: Final = "once"
+"""Beginning of the names of all collections of the library."""
 TASKS: Final = "onceTasks"
 """Collection of the once-tasks."""
 _BELOW_TASKS: Final = f"{TASKS}/"

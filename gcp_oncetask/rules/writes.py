@@ -93,7 +93,7 @@ def with_due(lock: Lock, at: DecisionContext, **changes: Any) -> Lock:
     None if nothing is owed.
     """
     lock = lock.but(**changes)
-    times = [owed.until for owed in lock.owed]
+    times = [owed.until for owed in lock.owed] if lock.owed else []
     match lock.status:
         case Status.SCHEDULED if lock.parked is not None or lock.paused:
             lock.__dict__["attention"] = None

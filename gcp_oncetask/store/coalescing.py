@@ -121,13 +121,16 @@ class Coalescer:
         clock: Measures time, and waits.
         timeout: Seconds until a caller that waits for an answer gives up.
         on: Whether commits share calls; if not, each one is a call of its own.
+
+    Attributes:
+        on: As above.
     """
 
     def __init__(self, wire: WriteCalls, clock: Clock, timeout: float, *, on: bool) -> None:
         self._wire = wire
         self._clock = clock
         self._timeout = timeout
-        self._on = on
+        self.on: Final = on
         self._traffic = _Traffic()
         self._read: dict[str, int] = {}
 
@@ -160,7 +163,7 @@ class Coalescer:
         Raises:
             WireError: As ``Wire.commit``; the write alone failed, or the call.
         """
-        if not self._on or _OPEN.get() or path in self._read:
+        if not self.on or _OPEN.get() or path in self._read:
             return self._wire.commit(request)
         traffic, now = self._present(), self._clock.mark()
         mine = None

@@ -70,8 +70,8 @@ def put_all(places: Iterable[tuple[Value, Any]]) -> None:
     """
     for target, value in places:
         kind = type(value)
-        # Most values are texts and numbers.
-        if kind is str:
+        # Most values are texts and numbers; a status is a text.
+        if kind is str or kind is Status:
             try:
                 target.string_value = value
             except ValueError:
@@ -122,10 +122,6 @@ def _put_datetime(target: Value, value: datetime) -> None:
     set_timestamp(target.timestamp_value, aware)
     if not _FIRST <= target.timestamp_value.seconds <= _LAST:
         raise UsageError(f"{value.isoformat()} is not in the years 1 to 9999 in UTC.")
-
-
-def _put_status(target: Value, value: Status) -> None:
-    target.string_value = str(value)
 
 
 def _put_enum(target: Value, value: Enum) -> None:
@@ -182,7 +178,6 @@ def _jsonable(value: Any) -> Any:
 
 _SETTERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     type(None): _put_none,
-    Status: _put_status,
     bool: _put_bool,
     Enum: _put_enum,
     int: _put_int,

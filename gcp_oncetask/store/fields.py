@@ -19,15 +19,22 @@ def encode_fields(fields: Mapping[str, Any], owner: str) -> dict[str, Value]:
     Raises:
         UsageError: Firestore can't hold one of them; the message names it as a field of *owner*.
     """
-    encoded: dict[str, Value] = {}
+    encoded: dict[str, Value] = {name: ValueType() for name in fields}
+    try:
+        put_all(zip(encoded.values(), fields.values(), strict=True))
+    except (UsageError, RecursionError):
+        _refuse(fields, owner)
+        raise
+    return encoded
+
+
+def _refuse(fields: Mapping[str, Any], owner: str) -> None:
     for name, value in fields.items():
         try:
-            encoded[name] = target = ValueType()
-            put_all([(target, value)])
+            encode(value)
         except (UsageError, RecursionError) as error:
             where, what = _unstorable(value, name)
             raise UsageError(f"{where} of {owner} can't be stored: {what or error}") from None
-    return encoded
 
 
 def _unstorable(value: Any, at: str) -> tuple[str, str]:

@@ -298,7 +298,8 @@ class ChangeFlow(Generic[T]):
         """
         snapshot: Snapshot = self._start if self._start is not None else (yield Get(self._path))
         while True:
-            if not self._own:
+            before = snapshot.lock
+            if not self._own and before is not None and before.needs:
                 check_needs(snapshot)
             decision = self._decide(snapshot)
             if isinstance(decision, NeedTime):
@@ -310,7 +311,7 @@ class ChangeFlow(Generic[T]):
             tried = yield from self._try(snapshot, decision)
             try:
                 shares = self._shares and not self._tries and len(tried.message.writes) == 1
-                shares = shares and may_share(snapshot.lock, decision.lock)
+                shares = shares and may_share(before, decision.lock)
                 response = yield Commit(tried.message, self._path if shares else None)
             except WireError as error_:
                 error = error_
@@ -344,7 +345,7 @@ class ChangeFlow(Generic[T]):
         Put together the commit of *put*, which was decided on *snapshot*.
         """
         extra = self._changes(snapshot) if callable(self._changes) else self._changes
-        if extra.values:
+        if extra.values and extra.seen is not None:
             check_conflicts(snapshot, extra)
         messages = self._messages
         message = messages.request(self._path)

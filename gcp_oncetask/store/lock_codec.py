@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from itertools import compress
+from operator import is_not
 from typing import Any, Final
 
 from gcp_oncetask.errors import DamagedError
@@ -130,10 +132,10 @@ def encode_lock(target: Value, lock: Lock, before: Lock | None = None) -> tuple[
     stamped: list[str] = []
     places: list[tuple[Value, Any]] = []
     old, new = DEFAULTS if before is None else before.__dict__, lock.__dict__
-    for name, value in new.items():
-        known = old[name]
-        # Most values are unchanged, the very same objects.
-        if value is known or (known is not None and value == known):
+    # Most values are unchanged, the very same objects, and all records have their attributes in one order.
+    for name in compress(new, map(is_not, new.values(), old.values())):
+        value, known = new[name], old[name]
+        if known is not None and value == known:
             continue
         if value is SERVER_TIME:
             stamped.append(STORED_NAMES[name])

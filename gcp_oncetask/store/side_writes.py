@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from gcp_oncetask.rules.document_paths import is_task, key_path, parse_task_path, resource_of, state_of
+from gcp_oncetask.rules.document_paths import OWN, is_task, key_path, parse_task_path, resource_of, state_of
 from gcp_oncetask.rules.family import PARENT, parent_text
 from gcp_oncetask.rules.keys import Effect, effect, holds
 from gcp_oncetask.rules.record import Lock, Status
@@ -105,7 +105,8 @@ def needs_time(snapshot: Snapshot, after: Lock) -> bool:
     Tell whether a commit that takes the document of *snapshot* to the record *after* may have additional writes; to compute
     them, the server's time is needed. Else there are none.
     """
-    return is_task(snapshot.path) or retires(snapshot, after)
+    path = snapshot.path
+    return path.startswith(OWN) and (is_task(path) or retires(snapshot, after))
 
 
 def consequences(snapshot: Snapshot, after: Lock, now: datetime) -> Consequences:

@@ -53,7 +53,7 @@ def check_room(snapshot: Snapshot, writes: Iterable[Any], *, keep: int = 0) -> N
         UsageError: The document would be too large; the error has its size and the limit.
     """
     writes, most = list(writes), ROOM - keep
-    if (_bound(snapshot) + sum(write.ByteSize() for write in writes)) * _FACTOR <= most:
+    if (_bound(snapshot) + sum([write.ByteSize() for write in writes])) * _FACTOR <= most:
         return
     document = DocumentType()
     if snapshot.document is not None:

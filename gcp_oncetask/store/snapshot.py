@@ -178,7 +178,7 @@ class Update:
         for key, value in changes.values.items():
             if value is not None:
                 fields[key].CopyFrom(value)
-        exists = snapshot.exists
+        exists = snapshot.source is not None
         message.MergeFromString(_frame(exists, self.changed, tuple(changes.values), self.stamped))
         if exists and precondition:
             message.current_document.update_time.CopyFrom(snapshot.version)

@@ -223,7 +223,7 @@ class Store:
             own=own,
             hold=hold,
             room=room,
-            shares=shares,
+            shares=shares and self._coalescer.on,
         )
         changed = drive(flow.run(), self._answer)
         if changed.kin and self.after_kin is not None:

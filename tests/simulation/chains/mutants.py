@@ -10,8 +10,8 @@ CHAIN_MUTANTS = (
     Mutant(
         "settling without the fence",
         "rules/attempts.py",
-        "    lost = fenced(lock, fence)\n    if lost is not None:\n        return lost\n    assert lock is not None\n    signed",
-        "    assert lock is not None\n    signed",
+        "    lost = fenced(lock, fence)\n    if lost is not None:\n        return lost\n    assert lock is not None\n    mine",
+        "    assert lock is not None\n    mine",
     ),
     Mutant(
         "the fence asks for a lease, not for its holder",

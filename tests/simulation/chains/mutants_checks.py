@@ -34,14 +34,14 @@ CHAINS_CHECK_MUTANTS = (
     Mutant(
         "the token of a chain rises when it is settled",
         "rules/attempts.py",
-        "    signed = lock.but(settled_by=how.nonce)\n",
-        "    signed = lock.but(settled_by=how.nonce, token=lock.token + 1)\n",
+        "    signed = lock.but(settled_by=how.nonce, fingerprint",
+        "    signed = lock.but(token=lock.token + 1, settled_by=how.nonce, fingerprint",
         "chains",
     ),
     Mutant(
         "an alert of a chain has no due time",
         "rules/writes.py",
-        "    times = [owed.until for owed in lock.owed]\n",
+        "    times = [owed.until for owed in lock.owed] if lock.owed else []\n",
         "    times = [owed.until for owed in lock.owed if not lock.finished]\n",
         "chains",
     ),

@@ -49,7 +49,7 @@ TRIPPED_CHAIN_MUTANTS = (
     Mutant(
         "a record that waits is not due for its alert",
         "rules/writes.py",
-        "    times = [owed.until for owed in lock.owed]\n    match",
+        "    times = [owed.until for owed in lock.owed] if lock.owed else []\n    match",
         "    times = [owed.until for owed in lock.owed] if lock.finished else []\n    match",
         check="checks/standing: it owes an alert, and is looked at too late: …",
     ),

@@ -24,7 +24,7 @@ TASKS_CHECK_MUTANTS = (
     Mutant(
         "an alert of a once-task has no due time",
         "rules/writes.py",
-        "    times = [owed.until for owed in lock.owed]\n",
+        "    times = [owed.until for owed in lock.owed] if lock.owed else []\n",
         "    times = [owed.until for owed in lock.owed if not lock.finished]\n",
         "tasks",
     ),

@@ -54,8 +54,8 @@ TRIPPED_TASK_MUTANTS = (
     Mutant(
         "the token of a once-task rises when it is settled",
         "rules/attempts.py",
-        "    signed = lock.but(settled_by=how.nonce)\n",
-        "    signed = lock.but(settled_by=how.nonce, token=lock.token + 1)\n",
+        "    signed = lock.but(settled_by=how.nonce, fingerprint",
+        "    signed = lock.but(token=lock.token + 1, settled_by=how.nonce, fingerprint",
         "tasks",
         check="tasks: token … wrote when it was not the holder",
     ),

@@ -38,8 +38,8 @@ COALESCING = (
     Mutant(
         "a write from within a transaction shares a call",
         "store/coalescing.py",
-        "not self._on or _OPEN.get() or path",
-        "not self._on or path",
+        "not self.on or _OPEN.get() or path",
+        "not self.on or path",
         test="tests/unit/store/test_coalescing.py::test_writes_of_and_in_transactions_go_out_alone",
     ),
     Mutant(

@@ -48,7 +48,7 @@ STORE = (
     Mutant(
         "a record that needs a newer release is changed",
         "store/flow.py",
-        "            if not self._own:\n",
+        "            if not self._own and before is not None and before.needs:\n",
         "            if False:\n",
         test="tests/unit/store/test_flow.py::test_record_that_needs_a_newer_release_is_its_holders_alone",
     ),
@@ -208,8 +208,10 @@ STORE = (
     Mutant(
         "all fields of a record are written each time",
         "store/lock_codec.py",
-        "        if value is known or (known is not None and value == known):\n",
-        "        if False:\n",
+        "    for name in compress(new, map(is_not, new.values(), old.values())):\n"
+        "        value, known = new[name], old[name]\n"
+        "        if known is not None and value == known:\n",
+        "    for name in new:\n        value, known = new[name], old[name]\n        if False:\n",
         test="tests/unit/store/test_stored_lock.py::test_write_that_is_stamped_alone_has_a_mask",
     ),
     Mutant(

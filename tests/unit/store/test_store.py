@@ -354,7 +354,7 @@ class Shared:
     """
 
     def __init__(self, base: Base) -> None:
-        self.wire, self.paths = base.wire, list[str]()
+        self.wire, self.paths, self.on = base.wire, list[str](), True
 
     def commit(self, path: str, request: Any) -> Any:
         self.paths.append(path)
