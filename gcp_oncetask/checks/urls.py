@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import SplitResult, quote, urlsplit
 
-from gcp_oncetask.checks.values import shown, storable_text, without_secrets
+from gcp_oncetask.checks.values import shown, without_secrets
 from gcp_oncetask.errors import UsageError
 
 MAX_URL: Final = 2020
@@ -29,7 +29,7 @@ characters.
 """
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_NOT_IN_A_URL: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\"<>]")
+_NOT_IN_A_URL: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\"<>\ud800-\udfff]")
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\]")
 _MAILBOX: Final = re.compile(
     r'(?:(?:"(?P<quoted>(?:[^"\\]|\\.)*)" *|(?P<name>[^"<>]*))<(?P<address>[^<> ]+)>|(?P<bare>[^<> ]+))'
@@ -91,22 +91,13 @@ def target(url: object, of: str) -> str:
             raise UsageError(f"{of} is {hidden(url)}; it must be {wanted}.")
     else:
         _split(url, of, wanted)
-    return fitting(str(url), of)
-
-
-def fitting(url: str, of: str) -> str:
-    """
-    Return *url* if it has at most ``MAX_URL`` characters, percent-encoded.
-
-    Raises:
-        UsageError: It has more.
-    """
-    size = len(quote(url, safe="!#$%&'()*+,/:;=?@[]~"))
-    if size > MAX_URL:
+    text = str(url)
+    # A character is encoded as twelve at most.
+    if len(text) > MAX_URL // 12 and (size := len(quote(text, safe="!#$%&'()*+,/:;=?@[]~"))) > MAX_URL:
         raise UsageError(
             f"{of} has {size:,} characters, encoded, and may have at most {MAX_URL:,}. Hand data on in params=."
         )
-    return url
+    return text
 
 
 def origin(url: str) -> str:
@@ -207,7 +198,7 @@ def mail_server(url: object, of: str) -> str:
         UsageError: *url* is not of this form.
     """
     wanted = f"{of} must be like smtp://user:password@host:587 (percent-encode user and password)"
-    if not isinstance(url, str) or _NOT_IN_A_URL.search(url) or storable_text(url) != url:
+    if not isinstance(url, str) or _NOT_IN_A_URL.search(url):
         raise UsageError(f"{wanted}, without spaces and control characters.")
     try:
         parts = urlsplit(url)
@@ -269,7 +260,7 @@ def without_data(url: str) -> str:
 def _plain(text: object, of: str, wanted: str) -> str:
     if not isinstance(text, str) or not text:
         raise UsageError(f"{of} is {shown(text)}; it must be {wanted}.")
-    if _NOT_IN_A_URL.search(text) or storable_text(text) != text:
+    if _NOT_IN_A_URL.search(text):
         raise UsageError(
             f'{of} is {hidden(text)}; a URL has no spaces, control characters or any of \\"<>: percent-encode them.'
         )

@@ -65,7 +65,7 @@ def push_of(runtime: Runtime, snapshot: Snapshot) -> Push:
     sender = account(runtime)
     return Push(
         queue=lock.queue,
-        task_id=cloud_task_id(delivery),
+        task_id=cloud_task_id(snapshot.path, lock),
         url=delivery_url(delivery, lock.url),
         body=delivery.to_json(),
         headers=lock.headers or {},
@@ -101,4 +101,4 @@ def cloud_task_name(snapshot: Snapshot) -> str:
     """
     lock = snapshot.lock
     assert lock is not None
-    return f"{lock.queue}/tasks/{cloud_task_id(Delivery.present(snapshot.path, lock))}"
+    return f"{lock.queue}/tasks/{cloud_task_id(snapshot.path, lock)}"

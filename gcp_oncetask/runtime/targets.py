@@ -9,7 +9,7 @@ of ``ONCETASK_QUEUE``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from gcp_oncetask.checks import urls
 from gcp_oncetask.checks.values import is_queue, shown
 from gcp_oncetask.config import Config
 from gcp_oncetask.errors import UsageError
+from gcp_oncetask.runtime.requirements import Place
 from gcp_oncetask.store.registry import Origin, Registry
 
 
@@ -54,22 +55,23 @@ class Targets:
 
     Args:
         process: Its settings and its registry.
-        project: Returns its project; None: not known.
+        place: Its project.
     """
 
-    def __init__(self, process: Exchangeable, project: Callable[[], str | None]) -> None:
+    def __init__(self, process: Exchangeable, place: Place) -> None:
         self._process = process
-        self._project = project
-        self._known: tuple[Config, dict[str, str]] | None = None
+        self._place = place
+        self._known: tuple[Config, dict[str, Origin]] | None = None
 
     def own(self, url: str | None) -> Origin | None:
         """
         Return the origin of *url* if it is configured in this process, which may register it; else None.
         """
+        config = self._process.config
+        if self._known is None or self._known[0] is not config:
+            self._known = config, {origin: Origin(origin, to) for origin, to in configured(config).items()}
         origin = None if url is None else urls.origin_of(url)
-        if origin is None or (audience := self._own().get(origin)) is None:
-            return None
-        return Origin(origin, audience)
+        return None if origin is None else self._known[1].get(origin)
 
     def check(self, url: str, queue: str, headers: Mapping[str, str] | None) -> str:
         """
@@ -81,11 +83,20 @@ class Targets:
         """
         if headers:
             urls.headers(headers, "headers")
-        self._check_queue(queue)
+        project = _project_of(queue)
+        known = (self._place.known_project, _project_of(self._process.config.queue))
+        if project is None or (project not in known and project != self._place.project()):
+            raise UsageError(
+                f"The queue {shown(queue)} is not in the project {self._place.project()}. A queue of another project must be "
+                "in that of ONCETASK_QUEUE, given there by its full name."
+            )
+        own = self.own(url)
+        if own is not None:
+            return own.audience
         origin = urls.origin_of(url)
         if origin is None:
             raise UsageError(f"{urls.hidden(url)} is no URL to which a task can be delivered.")
-        audience = self._own().get(origin) or self._process.registry.audience(origin)
+        audience = self._process.registry.audience(origin)
         if audience is None:
             raise UsageError(
                 f"{shown(origin)} is not where tasks may go: it is neither the origin of ONCETASK_BASE_URL, nor in "
@@ -93,22 +104,6 @@ class Targets:
                 f"ONCETASK_TARGETS={origin[:200]} (or {origin[:200]}=AUDIENCE)."
             )
         return audience
-
-    def _check_queue(self, queue: str) -> None:
-        project = _project_of(queue)
-        if project is not None and (project == _project_of(self._process.config.queue) or project == self._project()):
-            return
-        raise UsageError(
-            f"The queue {shown(queue)} is not in the project {self._project()}. A queue of another project must be in that of "
-            "ONCETASK_QUEUE, given there by its full name."
-        )
-
-    def _own(self) -> dict[str, str]:
-        config = self._process.config
-        known = self._known
-        if known is None or known[0] is not config:
-            self._known = known = (config, configured(config))
-        return known[1]
 
 
 @lru_cache
