@@ -18,6 +18,8 @@ from gcp_oncetask.errors import UsageError
 
 MAX_URL: Final = 2020
 """Most characters of a URL, percent-encoded. Cloud Tasks takes 2,083; the library appends sequence and dispatch."""
+SHORT_URL: Final = MAX_URL // 12
+"""A URL of so many characters is short enough in any case: none is encoded as more than twelve."""
 MAX_HEADERS: Final = 78_000
 """Most bytes of names and values together. Cloud Tasks takes 80 KB, with its own headers."""
 
@@ -89,11 +91,10 @@ def target(url: object, of: str) -> str:
         _plain(url, of, wanted)
         if url.startswith("//"):
             raise UsageError(f"{of} is {hidden(url)}; it must be {wanted}.")
-    else:
+    elif not isinstance(url, str) or origin_of(url) is None:
         _split(url, of, wanted)
     text = str(url)
-    # A character is encoded as twelve at most.
-    if len(text) > MAX_URL // 12 and (size := len(quote(text, safe="!#$%&'()*+,/:;=?@[]~"))) > MAX_URL:
+    if len(text) > SHORT_URL and (size := len(quote(text, safe="!#$%&'()*+,/:;=?@[]~"))) > MAX_URL:
         raise UsageError(
             f"{of} has {size:,} characters, encoded, and may have at most {MAX_URL:,}. Hand data on in params=."
         )

@@ -21,10 +21,15 @@ HORIZON: Final = timedelta(days=29)
 """Cloud Tasks takes schedule times up to 30 days ahead; a later task gets an earlier delivery, which makes the next one."""
 
 
-def dispatch(runtime: Runtime, snapshot: Snapshot) -> bool:
+def dispatch(runtime: Runtime, snapshot: Snapshot, task_id: str | None = None) -> bool:
     """
     Create the Cloud Task of the present sequence. A failure is logged and left to the sweeper. A task that workers pull
     needs none.
+
+    Args:
+        runtime: Shared parts.
+        snapshot: The document.
+        task_id: Id of the Cloud Task, if it is known.
 
     Returns:
         False if a needed Cloud Task was not created.
@@ -32,7 +37,7 @@ def dispatch(runtime: Runtime, snapshot: Snapshot) -> bool:
     if snapshot.lock is not None and snapshot.lock.url is None:
         return True
     try:
-        runtime.tasks.create(push_of(runtime, snapshot))
+        runtime.tasks.create(push_of(runtime, snapshot, task_id))
     except DispatchError as error:
         severity = logging.ERROR if error.final else logging.WARNING
         then = "It is left to a process that may." if error.facts.get("left") else "The sweep creates the task."
@@ -41,9 +46,9 @@ def dispatch(runtime: Runtime, snapshot: Snapshot) -> bool:
     return True
 
 
-def push_of(runtime: Runtime, snapshot: Snapshot) -> Push:
+def push_of(runtime: Runtime, snapshot: Snapshot, task_id: str | None = None) -> Push:
     """
-    Return the Cloud Task of the present sequence in *snapshot*.
+    Return the Cloud Task of the present sequence in *snapshot*. Its *task_id* is computed, if it is not given.
 
     Raises:
         DispatchError: This process may not create the Cloud Task (``left``), or whether it may is not known.
@@ -65,7 +70,7 @@ def push_of(runtime: Runtime, snapshot: Snapshot) -> Push:
     sender = account(runtime)
     return Push(
         queue=lock.queue,
-        task_id=cloud_task_id(snapshot.path, lock),
+        task_id=task_id or cloud_task_id(snapshot.path, lock),
         url=delivery_url(delivery, lock.url),
         body=delivery.to_json(),
         headers=lock.headers or {},
@@ -79,7 +84,7 @@ def push_of(runtime: Runtime, snapshot: Snapshot) -> Push:
 def _delivery_of(runtime: Runtime, snapshot: Snapshot, lock: Lock) -> Delivery:
     contents = None
     limit = runtime.config.inline_limit
-    if limit and snapshot.whole and snapshot.version is not None and snapshot.document is not None:
+    if limit and snapshot.whole and snapshot.version is not None and snapshot.source is not None:
         contents = contents_of(snapshot)
         contents = contents if len(contents) <= limit else None
     return Delivery(

@@ -35,22 +35,23 @@ def target(
         ConfigError: Settings are missing; the message names all of them.
         UsageError: Both *delay* and *at* are given, one of them is invalid, the URL is too long, or no task may go there.
     """
+    queue = queue or runtime.config.queue
     needs: tuple[Need, ...] = (Need.ACCOUNT,)
     if url.startswith("/"):
         needs += (Need.BASE_URL,)
-    if "/" not in (queue or runtime.config.queue):
+    if "/" not in queue:
         needs += (Need.PROJECT, Need.LOCATION)
     runtime.require(needs)
-    absolute = absolute_url(runtime, url)
-    trouble = trouble_with_url(absolute)
-    if trouble is not None:
-        raise UsageError(f"No delivery can go to the URL {urls.hidden(absolute)}: {trouble}. Hand data on in params=.")
-    name = queue_name(runtime, queue)
+    url = absolute_url(runtime, url)
+    if len(url) > urls.SHORT_URL and (trouble := trouble_with_url(url)) is not None:
+        raise UsageError(f"No delivery can go to the URL {urls.hidden(url)}: {trouble}. Hand data on in params=.")
+    if "/" not in queue:
+        queue = runtime.queues() + queue
     if not present:
-        check_target(runtime, absolute, name, headers)
+        check_target(runtime, url, queue, headers)
     return Target(
-        url=absolute,
-        queue=name,
+        url=url,
+        queue=queue,
         params=params,
         headers=headers,
         wait_until=None if delay is None and at is None else wait_until(runtime, delay, at),

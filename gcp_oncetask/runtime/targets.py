@@ -61,17 +61,19 @@ class Targets:
     def __init__(self, process: Exchangeable, place: Place) -> None:
         self._process = process
         self._place = place
-        self._known: tuple[Config, dict[str, Origin]] | None = None
+        self._config: Config | None = None
+        self._own: dict[str, Origin] = {}
 
     def own(self, url: str | None) -> Origin | None:
         """
         Return the origin of *url* if it is configured in this process, which may register it; else None.
         """
-        config = self._process.config
-        if self._known is None or self._known[0] is not config:
-            self._known = config, {origin: Origin(origin, to) for origin, to in configured(config).items()}
         origin = None if url is None else urls.origin_of(url)
-        return None if origin is None else self._known[1].get(origin)
+        if origin is None:
+            return None
+        if self._config is not self._process.config:
+            self._read()
+        return self._own.get(origin)
 
     def check(self, url: str, queue: str, headers: Mapping[str, str] | None) -> str:
         """
@@ -90,12 +92,14 @@ class Targets:
                 f"The queue {shown(queue)} is not in the project {self._place.project()}. A queue of another project must be "
                 "in that of ONCETASK_QUEUE, given there by its full name."
             )
-        own = self.own(url)
-        if own is not None:
-            return own.audience
         origin = urls.origin_of(url)
         if origin is None:
             raise UsageError(f"{urls.hidden(url)} is no URL to which a task can be delivered.")
+        if self._config is not self._process.config:
+            self._read()
+        own = self._own.get(origin)
+        if own is not None:
+            return own.audience
         audience = self._process.registry.audience(origin)
         if audience is None:
             raise UsageError(
@@ -104,6 +108,11 @@ class Targets:
                 f"ONCETASK_TARGETS={origin[:200]} (or {origin[:200]}=AUDIENCE)."
             )
         return audience
+
+    def _read(self) -> None:
+        config = self._process.config
+        self._own = {origin: Origin(origin, audience) for origin, audience in configured(config).items()}
+        self._config = config
 
 
 @lru_cache
