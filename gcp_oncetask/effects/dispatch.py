@@ -11,7 +11,6 @@ from typing import Final
 
 from gcp_oncetask.errors import DispatchError, StoreError, UsageError
 from gcp_oncetask.rules.delivery import Delivery, cloud_task_id, delivery_url
-from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.runtime.addressing import account
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.services.cloud_tasks import Push
@@ -57,7 +56,22 @@ def push_of(runtime: Runtime, snapshot: Snapshot, task_id: str | None = None) ->
     assert lock is not None
     assert lock.url is not None
     assert lock.queue is not None
-    delivery = _delivery_of(runtime, snapshot, lock)
+    contents = None
+    limit = runtime.config.inline_limit
+    if limit and snapshot.whole and snapshot.version is not None and snapshot.source is not None:
+        contents = contents_of(snapshot)
+        contents = contents if len(contents) <= limit else None
+    delivery = Delivery(
+        env=lock.env,
+        document=snapshot.path,
+        sequence=lock.sequence,
+        dispatch=lock.dispatches,
+        scheduled_by=lock.scheduled_by or "-",
+        token=lock.token,
+        version=None if snapshot.version is None else version_of(snapshot.version),
+        wait_until=lock.wait_until,
+        contents=contents,
+    )
     at = lock.wait_until
     if at is not None:
         at = min(at, runtime.store.estimate() + HORIZON)
@@ -78,25 +92,6 @@ def push_of(runtime: Runtime, snapshot: Snapshot, task_id: str | None = None) ->
         deadline=runtime.config.dispatch_deadline,
         service_account=sender,
         audience="" if sender is None else audience,
-    )
-
-
-def _delivery_of(runtime: Runtime, snapshot: Snapshot, lock: Lock) -> Delivery:
-    contents = None
-    limit = runtime.config.inline_limit
-    if limit and snapshot.whole and snapshot.version is not None and snapshot.source is not None:
-        contents = contents_of(snapshot)
-        contents = contents if len(contents) <= limit else None
-    return Delivery(
-        env=lock.env,
-        document=snapshot.path,
-        sequence=lock.sequence,
-        dispatch=lock.dispatches,
-        scheduled_by=lock.scheduled_by or "-",
-        token=lock.token,
-        version=None if snapshot.version is None else version_of(snapshot.version),
-        wait_until=lock.wait_until,
-        contents=contents,
     )
 
 

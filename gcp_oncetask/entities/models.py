@@ -179,10 +179,12 @@ def path_of(model: type[LockedModel], id_: str, holes: Mapping[str, Any]) -> str
         if missing:
             raise UsageError(f"{model.__name__} needs {missing[0]}= to tell which document is meant.")
         collection = _HOLE.sub(lambda m: values.name(str(holes[m[1]]), m[1]), collection)
-    path = f"{collection}/{values.name(id_, 'id')}"
+    path = f"{collection}/{id_}"
     trouble = trouble_with_path(path)
-    if trouble is None and path.count("/") == model.__collection__.count("/") + 1:
+    right = trouble is None and path.count("/") == model.__collection__.count("/") + 1
+    if right and isinstance(id_, str) and "\0" not in id_:
         return path
+    values.name(id_, "id")
     for name, text in {"id": str(id_), **{hole: str(holes[hole]) for hole in model.__holes__}}.items():
         wrong = trouble_with_id(text)
         # A field may fill only a part of an id, but its text is checked as if it were a whole one.
