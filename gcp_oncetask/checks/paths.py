@@ -4,6 +4,7 @@ Check paths of documents by Firestore's rules. Pure.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 LONGEST_ID: Final = 1500
@@ -12,6 +13,9 @@ _LONGEST_NAME: Final = 6 * 1024
 """Most bytes of a document's name. It counts 16, and the bytes of each collection and id plus one."""
 _DEEPEST: Final = 100
 """Most collections below one another."""
+_PART: Final = "[A-Za-z0-9][ -.0-~]{,499}"
+_USUAL: Final = re.compile(f"{_PART}/{_PART}(?:/{_PART}/{_PART}){{,3}}")
+"""Paths of few and short parts in ASCII, which are far from all limits and reserved names."""
 
 
 def valid_path(path: str) -> bool:
@@ -25,6 +29,8 @@ def trouble_with_path(path: str) -> str | None:
     """
     Return the reason why *path* can't name a document, as the end of a sentence; None if it can.
     """
+    if _USUAL.fullmatch(path):
+        return None
     parts = path.split("/")
     if len(parts) % 2:
         return "it has an odd number of parts: collections and ids alternate"

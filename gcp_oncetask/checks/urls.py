@@ -13,11 +13,13 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import SplitResult, quote, urlsplit
 
-from gcp_oncetask.checks.values import shown, storable_text, without_secrets
+from gcp_oncetask.checks.values import shown, without_secrets
 from gcp_oncetask.errors import UsageError
 
 MAX_URL: Final = 2020
 """Most characters of a URL, percent-encoded. Cloud Tasks takes 2,083; the library appends sequence and dispatch."""
+SHORT_URL: Final = MAX_URL // 12
+"""A URL of so many characters is short enough in any case: none is encoded as more than twelve."""
 MAX_HEADERS: Final = 78_000
 """Most bytes of names and values together. Cloud Tasks takes 80 KB, with its own headers."""
 
@@ -29,7 +31,7 @@ characters.
 """
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_NOT_IN_A_URL: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\"<>]")
+_NOT_IN_A_URL: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\"<>\ud800-\udfff]")
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\]")
 _MAILBOX: Final = re.compile(
     r'(?:(?:"(?P<quoted>(?:[^"\\]|\\.)*)" *|(?P<name>[^"<>]*))<(?P<address>[^<> ]+)>|(?P<bare>[^<> ]+))'
@@ -89,24 +91,14 @@ def target(url: object, of: str) -> str:
         _plain(url, of, wanted)
         if url.startswith("//"):
             raise UsageError(f"{of} is {hidden(url)}; it must be {wanted}.")
-    else:
+    elif not isinstance(url, str) or origin_of(url) is None:
         _split(url, of, wanted)
-    return fitting(str(url), of)
-
-
-def fitting(url: str, of: str) -> str:
-    """
-    Return *url* if it has at most ``MAX_URL`` characters, percent-encoded.
-
-    Raises:
-        UsageError: It has more.
-    """
-    size = len(quote(url, safe="!#$%&'()*+,/:;=?@[]~"))
-    if size > MAX_URL:
+    text = str(url)
+    if len(text) > SHORT_URL and (size := len(quote(text, safe="!#$%&'()*+,/:;=?@[]~"))) > MAX_URL:
         raise UsageError(
             f"{of} has {size:,} characters, encoded, and may have at most {MAX_URL:,}. Hand data on in params=."
         )
-    return url
+    return text
 
 
 def origin(url: str) -> str:
@@ -207,7 +199,7 @@ def mail_server(url: object, of: str) -> str:
         UsageError: *url* is not of this form.
     """
     wanted = f"{of} must be like smtp://user:password@host:587 (percent-encode user and password)"
-    if not isinstance(url, str) or _NOT_IN_A_URL.search(url) or storable_text(url) != url:
+    if not isinstance(url, str) or _NOT_IN_A_URL.search(url):
         raise UsageError(f"{wanted}, without spaces and control characters.")
     try:
         parts = urlsplit(url)
@@ -269,7 +261,7 @@ def without_data(url: str) -> str:
 def _plain(text: object, of: str, wanted: str) -> str:
     if not isinstance(text, str) or not text:
         raise UsageError(f"{of} is {shown(text)}; it must be {wanted}.")
-    if _NOT_IN_A_URL.search(text) or storable_text(text) != text:
+    if _NOT_IN_A_URL.search(text):
         raise UsageError(
             f'{of} is {hidden(text)}; a URL has no spaces, control characters or any of \\"<>: percent-encode them.'
         )

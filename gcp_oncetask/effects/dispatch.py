@@ -11,7 +11,6 @@ from typing import Final
 
 from gcp_oncetask.errors import DispatchError, StoreError, UsageError
 from gcp_oncetask.rules.delivery import Delivery, cloud_task_id, delivery_url
-from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.runtime.addressing import account
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.services.cloud_tasks import Push
@@ -21,10 +20,15 @@ HORIZON: Final = timedelta(days=29)
 """Cloud Tasks takes schedule times up to 30 days ahead; a later task gets an earlier delivery, which makes the next one."""
 
 
-def dispatch(runtime: Runtime, snapshot: Snapshot) -> bool:
+def dispatch(runtime: Runtime, snapshot: Snapshot, task_id: str | None = None) -> bool:
     """
     Create the Cloud Task of the present sequence. A failure is logged and left to the sweeper. A task that workers pull
     needs none.
+
+    Args:
+        runtime: Shared parts.
+        snapshot: The document.
+        task_id: Id of the Cloud Task, if it is known.
 
     Returns:
         False if a needed Cloud Task was not created.
@@ -32,7 +36,7 @@ def dispatch(runtime: Runtime, snapshot: Snapshot) -> bool:
     if snapshot.lock is not None and snapshot.lock.url is None:
         return True
     try:
-        runtime.tasks.create(push_of(runtime, snapshot))
+        runtime.tasks.create(push_of(runtime, snapshot, task_id))
     except DispatchError as error:
         severity = logging.ERROR if error.final else logging.WARNING
         then = "It is left to a process that may." if error.facts.get("left") else "The sweep creates the task."
@@ -41,9 +45,9 @@ def dispatch(runtime: Runtime, snapshot: Snapshot) -> bool:
     return True
 
 
-def push_of(runtime: Runtime, snapshot: Snapshot) -> Push:
+def push_of(runtime: Runtime, snapshot: Snapshot, task_id: str | None = None) -> Push:
     """
-    Return the Cloud Task of the present sequence in *snapshot*.
+    Return the Cloud Task of the present sequence in *snapshot*. Its *task_id* is computed, if it is not given.
 
     Raises:
         DispatchError: This process may not create the Cloud Task (``left``), or whether it may is not known.
@@ -52,7 +56,22 @@ def push_of(runtime: Runtime, snapshot: Snapshot) -> Push:
     assert lock is not None
     assert lock.url is not None
     assert lock.queue is not None
-    delivery = _delivery_of(runtime, snapshot, lock)
+    contents = None
+    limit = runtime.config.inline_limit
+    if limit and snapshot.whole and snapshot.version is not None and snapshot.source is not None:
+        contents = contents_of(snapshot)
+        contents = contents if len(contents) <= limit else None
+    delivery = Delivery(
+        env=lock.env,
+        document=snapshot.path,
+        sequence=lock.sequence,
+        dispatch=lock.dispatches,
+        scheduled_by=lock.scheduled_by or "-",
+        token=lock.token,
+        version=None if snapshot.version is None else version_of(snapshot.version),
+        wait_until=lock.wait_until,
+        contents=contents,
+    )
     at = lock.wait_until
     if at is not None:
         at = min(at, runtime.store.estimate() + HORIZON)
@@ -65,7 +84,7 @@ def push_of(runtime: Runtime, snapshot: Snapshot) -> Push:
     sender = account(runtime)
     return Push(
         queue=lock.queue,
-        task_id=cloud_task_id(delivery),
+        task_id=task_id or cloud_task_id(snapshot.path, lock),
         url=delivery_url(delivery, lock.url),
         body=delivery.to_json(),
         headers=lock.headers or {},
@@ -76,29 +95,10 @@ def push_of(runtime: Runtime, snapshot: Snapshot) -> Push:
     )
 
 
-def _delivery_of(runtime: Runtime, snapshot: Snapshot, lock: Lock) -> Delivery:
-    contents = None
-    limit = runtime.config.inline_limit
-    if limit and snapshot.whole and snapshot.version is not None and snapshot.document is not None:
-        contents = contents_of(snapshot)
-        contents = contents if len(contents) <= limit else None
-    return Delivery(
-        env=lock.env,
-        document=snapshot.path,
-        sequence=lock.sequence,
-        dispatch=lock.dispatches,
-        scheduled_by=lock.scheduled_by or "-",
-        token=lock.token,
-        version=None if snapshot.version is None else version_of(snapshot.version),
-        wait_until=lock.wait_until,
-        contents=contents,
-    )
-
-
 def cloud_task_name(snapshot: Snapshot) -> str:
     """
     Return the full name of the Cloud Task of the present sequence in *snapshot*.
     """
     lock = snapshot.lock
     assert lock is not None
-    return f"{lock.queue}/tasks/{cloud_task_id(Delivery.present(snapshot.path, lock))}"
+    return f"{lock.queue}/tasks/{cloud_task_id(snapshot.path, lock)}"

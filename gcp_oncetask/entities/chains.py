@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from gcp_oncetask.checks.paths import trouble_with_path
 from gcp_oncetask.clock import Duration
 from gcp_oncetask.config import Config
-from gcp_oncetask.effects.dispatch import cloud_task_name, dispatch
+from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.effects.owed_alerts import DirectAlerts
 from gcp_oncetask.entities import models
 from gcp_oncetask.entities.models import LockedModel
@@ -32,6 +32,7 @@ from gcp_oncetask.finding.criteria import criteria
 from gcp_oncetask.finding.searching import Page
 from gcp_oncetask.rules import verbs
 from gcp_oncetask.rules.decisions import CallRefused
+from gcp_oncetask.rules.delivery import cloud_task_id
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.refusals import ERRORS
 from gcp_oncetask.runtime.runtime import Runtime
@@ -110,15 +111,10 @@ class StoredChains:
         self._runtime.events.scheduled(snapshot)
         if lock.url is None:
             return Scheduled(lock.sequence, None, dispatched=True)
-        made = Scheduled(
-            lock.sequence,
-            cloud_task_name(snapshot),
-            dispatched=False,
-            _dispatch=partial(dispatch, self._runtime, snapshot),
-        )
-        if now:
-            made.dispatch()
-        return made
+        task_id = cloud_task_id(snapshot.path, lock)
+        send = partial(dispatch, self._runtime, snapshot, task_id)
+        name = f"{lock.queue}/tasks/{task_id}"
+        return Scheduled(lock.sequence, name, dispatched=now and send(), _dispatch=send)
 
     @overload
     def result(self, model: type[LockedModel], id: str, *, as_: type[R], **parts: str) -> R: ...

@@ -165,32 +165,38 @@ class Locker(ActedChains):
             StoreError: Firestore was unreachable or refused.
         """
         with self._runtime.events.scheduling(lambda: self._message(entity, queue)):
-            headers = urls.headers(headers, "headers")
-            attempt = attempt_of(entity)
-            if attempt is not None:
+            if headers is not None:
+                headers = urls.headers(headers, "headers")
+            binding = models.binding_of(entity)
+            if binding is not None and binding.attempt is not None:
                 how = Continue(url, delay=delay, params=params, queue=queue)
-                return self._continue(entity, attempt, how, at, headers, transaction)
+                return self._continue(entity, binding.attempt, how, at, headers, transaction)
             if url is None:
                 raise UsageError("schedule() needs a url outside a handler.")
             urls.target(url, "url")
             if queue is not None:
                 values.queue(queue, "queue")
+            if params is not None:
+                params = parameters(params)
             target = addressing.target(
-                self._runtime, url, queue=queue, params=parameters(params), headers=headers, delay=delay, at=at
+                self._runtime, url, queue=queue, params=params, headers=headers, delay=delay, at=at
             )
-            return self._schedule(entity, target, transaction)
+            return self._schedule(entity, None if binding is None else binding.snapshot, target, transaction)
 
-    def _schedule(self, entity: LockedModel, target: Target, transaction: Transaction | None) -> Scheduled:
+    def _schedule(
+        self, entity: LockedModel, known: Snapshot | None, target: Target, transaction: Transaction | None
+    ) -> Scheduled:
         runtime = self._runtime
         nonce = runtime.clock.nonce()
-        known, loaded, changed_fields = _as_loaded(entity)
+        loaded = None if known is None or known.lock is None else known.lock.sequence
 
         def decide(seen: Snapshot) -> Put | CallRefused:
-            again = rules.schedule(seen.lock, loaded, target, nonce, runtime.decision_context(seen))
-            return _written(entity, _deleted_since(known, seen) or again)
+            if known is not None and (deleted := _deleted_since(known, seen)) is not None:
+                return deleted
+            return _written(entity, rules.schedule(seen.lock, loaded, target, nonce, runtime.decision_context(seen)))
 
         def changes(seen: Snapshot) -> Changes:
-            written = changed_fields(seen)
+            written = models.new_fields_of(entity, seen.exists) if known is None else models.changes_of(entity)
             # The commit comes next. From here on every sweep must know the collection.
             runtime.register(type(entity).__collection__, target.url)
             return written
@@ -278,7 +284,8 @@ class Locker(ActedChains):
             TaskNotFoundError: The chain was never scheduled.
             LeaseLostError, ConflictError, StoreError: As ``schedule``.
         """
-        attempt = attempt_of(entity)
+        binding = models.binding_of(entity)
+        attempt = None if binding is None else binding.attempt
         if attempt is not None:
             attempt.settle(completing(attempt, result), models.changes_of(entity), transaction)
             if transaction is None:
@@ -286,12 +293,17 @@ class Locker(ActedChains):
             return
         runtime = self._runtime
         nonce = runtime.clock.nonce()
-        known, loaded, changes = _as_loaded(entity)
+        known = None if binding is None else binding.snapshot
+        loaded = None if known is None or known.lock is None else known.lock.sequence
         kept = given_result(result)
 
         def decide(seen: Snapshot) -> Put | CallRefused:
-            ended = rules.finish(seen.lock, loaded, kept, nonce, runtime.decision_context(seen))
-            return _written(entity, _deleted_since(known, seen) or ended)
+            if known is not None and (deleted := _deleted_since(known, seen)) is not None:
+                return deleted
+            return _written(entity, rules.finish(seen.lock, loaded, kept, nonce, runtime.decision_context(seen)))
+
+        def changes(seen: Snapshot) -> Changes:
+            return models.new_fields_of(entity, seen.exists) if known is None else models.changes_of(entity)
 
         path = entity.document_path
         if transaction is not None:
@@ -373,10 +385,10 @@ class Locker(ActedChains):
             attempt.checkpoint(models.changes_of(entity))
             models.remember(entity, attempt.snapshot)
             return
-        known = models.snapshot_behind(entity)
-        if known is None:
+        binding = models.binding_of(entity)
+        if binding is None:
             raise TaskNotFoundError(f"{entity.document_path} was not loaded; schedule() creates it.")
-        snapshot = self._runtime.store.save(known, models.changes_of(entity))
+        snapshot = self._runtime.store.save(binding.snapshot, models.changes_of(entity))
         if snapshot is None:
             raise TaskNotFoundError(f"{entity.document_path} is gone.", document=entity.document_path)
         models.remember(entity, snapshot)
@@ -411,27 +423,11 @@ class Locker(ActedChains):
         )
 
 
-def _as_loaded(entity: LockedModel) -> tuple[Snapshot | None, int | None, Callable[[Snapshot], Changes]]:
-    """
-    Return the document from which *entity* was loaded, its sequence, and a function that returns the fields to save;
-    the first two are None if the entity was made in Python.
-    """
-    known = models.snapshot_behind(entity)
-    loaded = None if known is None or known.lock is None else known.lock.sequence
-
-    def changes(seen: Snapshot) -> Changes:
-        return models.new_fields_of(entity, seen.exists) if known is None else models.changes_of(entity)
-
-    return known, loaded, changes
-
-
-def _deleted_since(known: Snapshot | None, seen: Snapshot) -> CallRefused | None:
+def _deleted_since(known: Snapshot, seen: Snapshot) -> CallRefused | None:
     """
     Return the refusal of an entity whose document, loaded as *known*, was deleted since, and perhaps made again; None if it
     was not deleted.
     """
-    if known is None:
-        return None
     if not seen.exists:
         return CallRefused(Refusal.MISSING, "it was deleted since it was loaded")
     before, now = known.lock, seen.lock
@@ -447,4 +443,4 @@ def _written(entity: LockedModel, decision: Put | CallRefused) -> Put | CallRefu
     if isinstance(decision, CallRefused):
         return decision
     written = Fingerprint(str(decision.lock.sequence), fingerprint(type(entity)))
-    return decision._replace(lock=decision.lock.but(fingerprint=written))
+    return Put(decision.lock.but(fingerprint=written), *decision[1:])

@@ -7,7 +7,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, TypeAlias, TypeVar, Unpack
+from itertools import repeat
+from operator import is_
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,6 +25,9 @@ from gcp_oncetask.store.codec import Value, as_loaded, decode, encode
 from gcp_oncetask.store.fields import encode_fields
 from gcp_oncetask.store.json_data import check_fields
 from gcp_oncetask.store.snapshot import NO_CHANGES, Changes, Snapshot, Update
+
+if TYPE_CHECKING:
+    from gcp_oncetask.execution.running import RunningAttempt
 
 M = TypeVar("M", bound="LockedModel")
 MaybeNone: TypeAlias = Any
@@ -53,7 +58,7 @@ class Binding:
     snapshot: Snapshot
     saved: dict[str, Any]
     seen: dict[str, Value] | None
-    attempt: object | None = None
+    attempt: RunningAttempt | None = None
 
 
 class LockedModel(BaseModel, metaclass=EntityMeta):
@@ -131,7 +136,7 @@ class LockedModel(BaseModel, metaclass=EntityMeta):
         """
         The lock as of the last load, schedule or complete, or None; read-only.
         """
-        binding = _binding_of(self)
+        binding = binding_of(self)
         return None if binding is None else binding.snapshot.lock
 
     @property
@@ -139,7 +144,8 @@ class LockedModel(BaseModel, metaclass=EntityMeta):
         """
         Path of the document below its database.
         """
-        return path_of(type(self), self.id, {hole: getattr(self, hole) for hole in self.__holes__})
+        holes = {hole: getattr(self, hole) for hole in self.__holes__} if self.__holes__ else {}
+        return path_of(type(self), self.id, holes)
 
     def stored(self) -> dict[str, Any]:
         """
@@ -165,18 +171,20 @@ def path_of(model: type[LockedModel], id_: str, holes: Mapping[str, Any]) -> str
             f'{model.__name__} has no collection; declare it: class {model.__name__}(LockedModel, collection="...").'
         )
     collection = model.__collection__
-    unknown = [part for part in holes if part not in model.__holes__]
-    if unknown:
-        raise UsageError(words.unknown(model.__name__, unknown, model.__holes__))
-    if model.__holes__:
+    if model.__holes__ or holes:
+        unknown = [part for part in holes if part not in model.__holes__]
+        if unknown:
+            raise UsageError(words.unknown(model.__name__, unknown, model.__holes__))
         missing = [hole for hole in model.__holes__ if holes.get(hole) in (None, "")]
         if missing:
             raise UsageError(f"{model.__name__} needs {missing[0]}= to tell which document is meant.")
         collection = _HOLE.sub(lambda m: values.name(str(holes[m[1]]), m[1]), collection)
-    path = f"{collection}/{values.name(id_, 'id')}"
+    path = f"{collection}/{id_}"
     trouble = trouble_with_path(path)
-    if trouble is None and path.count("/") == model.__collection__.count("/") + 1:
+    right = trouble is None and path.count("/") == model.__collection__.count("/") + 1
+    if right and isinstance(id_, str) and "\0" not in id_:
         return path
+    values.name(id_, "id")
     for name, text in {"id": str(id_), **{hole: str(holes[hole]) for hole in model.__holes__}}.items():
         wrong = trouble_with_id(text)
         # A field may fill only a part of an id, but its text is checked as if it were a whole one.
@@ -214,7 +222,9 @@ def _pattern(part: str) -> str:
     return "".join(f"(?P<{piece}>[^/]+)" if i % 2 else re.escape(piece) for i, piece in enumerate(pieces))
 
 
-def load(model: type[M], snapshot: Snapshot, reference: Callable[[str], Any], attempt: object | None = None) -> M:
+def load(
+    model: type[M], snapshot: Snapshot, reference: Callable[[str], Any], attempt: RunningAttempt | None = None
+) -> M:
     """
     Return the entity stored in *snapshot*.
 
@@ -240,7 +250,10 @@ def load(model: type[M], snapshot: Snapshot, reference: Callable[[str], Any], at
     return entity
 
 
-def _binding_of(entity: LockedModel) -> Binding | None:
+def binding_of(entity: LockedModel) -> Binding | None:
+    """
+    Return the link of *entity* to its document; None if the entity was made in Python.
+    """
     # The binding is one of pydantic's private attributes, so that it is copied with the entity. It is not declared, because
     # each entity would then call a function for its default.
     private = entity.__pydantic_private__
@@ -255,30 +268,14 @@ def _bind(entity: LockedModel, binding: Binding) -> None:
         private["_binding"] = binding
 
 
-def bound_to(entity: LockedModel) -> object | None:
-    """
-    Return the attempt to which *entity* belongs, for ``subject.attempt_of``; None outside its handler.
-    """
-    binding = _binding_of(entity)
-    return None if binding is None else binding.attempt
-
-
-def snapshot_behind(entity: LockedModel) -> Snapshot | None:
-    """
-    Return the document as of the last load or write of *entity*; None if the entity was made in Python.
-    """
-    binding = _binding_of(entity)
-    return None if binding is None else binding.snapshot
-
-
 def remember(entity: LockedModel, snapshot: Snapshot) -> None:
     """
     Record that the changes of *entity* are stored in *snapshot*; later differences are new changes.
     """
-    binding = _binding_of(entity)
+    binding = binding_of(entity)
     if binding is None:
         source = snapshot.source
-        if isinstance(source, Update) and not source.before.exists:
+        if isinstance(source, Update) and source.before.source is None:
             # The document is new, so the written fields are all of its fields.
             _bind(entity, Binding(snapshot, dict(source.changes.values), None))
         else:
@@ -299,7 +296,10 @@ def _kept(value: Any) -> Any:
 
 
 def _all_kept(entity: LockedModel) -> dict[str, Any]:
-    return {key: value if type(value) in _PLAIN else encode(value) for key, value in entity.stored().items()}
+    stored = entity.stored()
+    if _PLAIN.issuperset(map(type, stored.values())):
+        return stored
+    return {key: value if type(value) in _PLAIN else encode(value) for key, value in stored.items()}
 
 
 def _encoded(kept: Any) -> Value:
@@ -324,13 +324,14 @@ def changes_of(entity: LockedModel) -> Changes:
 
     For an entity made in Python these are all fields.
     """
-    binding = _binding_of(entity)
+    binding = binding_of(entity)
     if binding is None:
         return new_fields_of(entity, exists=False)
-    stored = entity.stored()
+    stored, saved = entity.stored(), binding.saved
+    # Most fields are unchanged, the very same objects.
+    if entity.__plain__ and all(map(is_, stored.values(), map(saved.get, stored, repeat(_MISSING)))):
+        return NO_CHANGES
     try:
-        saved = binding.saved
-        # Most fields are unchanged, the very same objects.
         changed = {
             key: value
             for key, value in stored.items()
@@ -346,7 +347,7 @@ def changes_of(entity: LockedModel) -> Changes:
         return NO_CHANGES
     seen = binding.seen
     if seen is None:
-        seen = {key: _encoded(binding.saved[key]) for key in encoded if key in binding.saved}
+        seen = {key: _encoded(saved[key]) for key in encoded if key in saved}
     return Changes(encoded, {key: seen.get(key) for key in encoded})
 
 
@@ -372,18 +373,21 @@ def _fields_of(entity: LockedModel, written: dict[str, Any], stored: dict[str, A
     Raises:
         UsageError: The loaded entity would differ, or Firestore can't hold a value; the message names the field.
     """
-    model = type(entity)
-    plain = {key: value if type(value) in _PLAIN else _loaded(model, key, value) for key, value in stored.items()}
+    model, plain = type(entity), stored
+    if not _PLAIN.issuperset(map(type, stored.values())):
+        plain = {key: value if type(value) in _PLAIN else _loaded(model, key, value) for key, value in stored.items()}
     try:
-        parts = {part: str(getattr(entity, part)) for part in model.__parts__}
-        loaded = model.model_validate(plain | parts)
+        whole = dict(plain)
+        for part in model.__parts__:
+            whole[part] = str(getattr(entity, part))
+        loaded = model.model_validate(whole)
         same = is_equal((entity.__dict__, entity.__pydantic_extra__), (loaded.__dict__, loaded.__pydantic_extra__))
         found = None if same else loss(entity, loaded, entity=True)
     except Exception as error:  # noqa: BLE001 - validators are users' code
         found = unreadable(error)
     if found is not None:
         raise UsageError(f"{model.__name__}: {found}")
-    if not _PLAIN.issuperset(map(type, plain.values())) and any(type(plain[key]) in (dict, list) for key in written):
+    if plain is not stored and any(type(plain[key]) in (dict, list) for key in written):
         check_fields(plain, model.__name__)
     return encode_fields(written, model.__name__)
 

@@ -66,5 +66,5 @@ def attempt_of(entity: models.LockedModel) -> RunningAttempt | None:
     """
     Return the attempt to which *entity* belongs; None outside its handler.
     """
-    found = models.bound_to(entity)
-    return found if isinstance(found, RunningAttempt) else None
+    binding = models.binding_of(entity)
+    return None if binding is None else binding.attempt

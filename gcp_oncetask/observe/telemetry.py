@@ -37,7 +37,7 @@ from gcp_oncetask.observe.instruments import (
 )
 from gcp_oncetask.observe.observers import Message, ObservedAttempt, Observer, destination
 from gcp_oncetask.rules.decisions import Lost
-from gcp_oncetask.rules.delivery import Delivery, cloud_task_id
+from gcp_oncetask.rules.delivery import cloud_task_id
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.snapshot import Snapshot
@@ -174,7 +174,7 @@ def _scheduled(producing: _Producing, path: str, lock: Lock) -> None:
     if producing.message.size is None and producing.message.document in (None, path):
         producing.span.set_attributes(
             {
-                "messaging.message.id": cloud_task_id(Delivery.present(path, lock)),
+                "messaging.message.id": cloud_task_id(path, lock),
                 "oncetask.document": path,
                 "oncetask.sequence": lock.sequence,
             }
@@ -198,7 +198,7 @@ def _begin(tracer: Tracer, attempt: ObservedAttempt, *, current: bool) -> Consum
     attributes = _attributes("process", "process", to, about.document, about.kind)
     named = headers.task if headers is not None else ""
     attributes |= {
-        "messaging.message.id": named or cloud_task_id(Delivery.present(about.document, lock)),
+        "messaging.message.id": named or cloud_task_id(about.document, lock),
         "oncetask.sequence": lock.sequence,
         "oncetask.attempt": lock.attempts,
         "oncetask.token": lock.token,

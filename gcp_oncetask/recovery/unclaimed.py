@@ -23,7 +23,7 @@ from gcp_oncetask.errors import DispatchError, OncetaskError, UsageError
 from gcp_oncetask.observe.log_context import LOGGER
 from gcp_oncetask.rules import attention
 from gcp_oncetask.rules.decisions import DecisionContext
-from gcp_oncetask.rules.delivery import Delivery, cloud_task_id
+from gcp_oncetask.rules.delivery import cloud_task_id
 from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.rules.timestamps import instant
 from gcp_oncetask.runtime.requirements import DISPATCH
@@ -151,7 +151,7 @@ class Unclaimed:
             self._put_off(queue, snapshot, lock)
             return
         try:
-            seen = runtime.tasks.queued(lock.queue or "", cloud_task_id(Delivery.present(snapshot.path, lock)))
+            seen = runtime.tasks.queued(lock.queue or "", cloud_task_id(snapshot.path, lock))
         except DispatchError as error:
             self._not_told(queue, snapshot, lock, error)
             return

@@ -35,25 +35,26 @@ def target(
         ConfigError: Settings are missing; the message names all of them.
         UsageError: Both *delay* and *at* are given, one of them is invalid, the URL is too long, or no task may go there.
     """
-    needs = [Need.ACCOUNT]
+    queue = queue or runtime.config.queue
+    needs: tuple[Need, ...] = (Need.ACCOUNT,)
     if url.startswith("/"):
-        needs.append(Need.BASE_URL)
-    if "/" not in (queue or runtime.config.queue):
-        needs += [Need.PROJECT, Need.LOCATION]
-    runtime.require(tuple(needs))
-    absolute = absolute_url(runtime, url)
-    trouble = trouble_with_url(absolute)
-    if trouble is not None:
-        raise UsageError(f"No delivery can go to the URL {urls.hidden(absolute)}: {trouble}. Hand data on in params=.")
-    name = queue_name(runtime, queue)
+        needs += (Need.BASE_URL,)
+    if "/" not in queue:
+        needs += (Need.PROJECT, Need.LOCATION)
+    runtime.require(needs)
+    url = absolute_url(runtime, url)
+    if len(url) > urls.SHORT_URL and (trouble := trouble_with_url(url)) is not None:
+        raise UsageError(f"No delivery can go to the URL {urls.hidden(url)}: {trouble}. Hand data on in params=.")
+    if "/" not in queue:
+        queue = runtime.queues() + queue
     if not present:
-        check_target(runtime, absolute, name, headers)
+        check_target(runtime, url, queue, headers)
     return Target(
-        url=absolute,
-        queue=name,
+        url=url,
+        queue=queue,
         params=params,
         headers=headers,
-        wait_until=wait_until(runtime, delay, at),
+        wait_until=None if delay is None and at is None else wait_until(runtime, delay, at),
         traceparent=runtime.events.traceparent(),
     )
 
@@ -96,10 +97,7 @@ def queue_name(runtime: Runtime, queue: str | None) -> str:
         ConfigError: The project or the region is neither configured nor found.
     """
     queue = queue or runtime.config.queue
-    if "/" in queue:
-        return queue
-    runtime.require((Need.PROJECT, Need.LOCATION))
-    return f"projects/{runtime.project()}/locations/{runtime.location()}/queues/{queue}"
+    return queue if "/" in queue else runtime.queues() + queue
 
 
 def account(runtime: Runtime) -> str | None:
@@ -109,8 +107,12 @@ def account(runtime: Runtime) -> str | None:
     Raises:
         ConfigError: The account is not configured.
     """
-    runtime.require((Need.ACCOUNT,))
-    return None if runtime.config.verify == "off" else runtime.config.service_account
+    config = runtime.config
+    if config.verify == "off":
+        return None
+    if config.service_account is None:
+        runtime.require((Need.ACCOUNT,))
+    return config.service_account
 
 
 def wait_until(runtime: Runtime, delay: Duration | None, at: datetime | None = None) -> datetime | None:

@@ -63,7 +63,7 @@ class Place:
 
     def __init__(self, project: str | None, location: str | None) -> None:
         self.known_project = project
-        self._location = location
+        self.known_location = location
 
     def project(self) -> str | None:
         """
@@ -77,9 +77,9 @@ class Place:
         """
         Return the region; None if it can't be found.
         """
-        if self._location is None:
-            self._location = identity.default_region()
-        return self._location
+        if self.known_location is None:
+            self.known_location = identity.default_region()
+        return self.known_location
 
 
 def lacks(config: Config, place: Place, need: Need) -> bool:

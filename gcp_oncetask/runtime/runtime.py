@@ -125,7 +125,7 @@ class Runtime:
         self.store = Store(self.wire, clock, config.patience, coalescer)
         self.store.after_kin = self._after_kin
         self.registry = Registry(self.store, clock, config.env)
-        self.targets = Targets(self, self._place.project)
+        self.targets = Targets(self, self._place)
         self.tasks = CloudTasks(tasks, config.tasks_emulator, clock, config.rpc_timeout)
         self.request_log: RequestLog = request_log or CloudRequestLog(
             project=self.project, emulator=config.logging_emulator, clock=clock, interval=config.log_interval
@@ -208,11 +208,18 @@ class Runtime:
             raise AssertionError("unreachable")
         return project
 
-    def location(self) -> str | None:
+    def queues(self) -> str:
         """
-        Return the region of the queues; None if it is neither configured nor found.
+        Return the beginning of the full names of the queues in the project and region of this process.
+
+        Raises:
+            ConfigError: The project or the region is neither configured nor found.
         """
-        return self._place.location()
+        place = self._place
+        if place.known_project is None or place.known_location is None:
+            self.require((Need.PROJECT, Need.LOCATION))
+            place.location()
+        return f"projects/{place.known_project}/locations/{place.known_location}/queues/"
 
     def _connect(self, forked: bool) -> Client:
         given = self._given_firestore

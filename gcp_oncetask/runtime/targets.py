@@ -9,7 +9,7 @@ of ``ONCETASK_QUEUE``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from gcp_oncetask.checks import urls
 from gcp_oncetask.checks.values import is_queue, shown
 from gcp_oncetask.config import Config
 from gcp_oncetask.errors import UsageError
+from gcp_oncetask.runtime.requirements import Place
 from gcp_oncetask.store.registry import Origin, Registry
 
 
@@ -54,22 +55,25 @@ class Targets:
 
     Args:
         process: Its settings and its registry.
-        project: Returns its project; None: not known.
+        place: Its project.
     """
 
-    def __init__(self, process: Exchangeable, project: Callable[[], str | None]) -> None:
+    def __init__(self, process: Exchangeable, place: Place) -> None:
         self._process = process
-        self._project = project
-        self._known: tuple[Config, dict[str, str]] | None = None
+        self._place = place
+        self._config: Config | None = None
+        self._own: dict[str, Origin] = {}
 
     def own(self, url: str | None) -> Origin | None:
         """
         Return the origin of *url* if it is configured in this process, which may register it; else None.
         """
         origin = None if url is None else urls.origin_of(url)
-        if origin is None or (audience := self._own().get(origin)) is None:
+        if origin is None:
             return None
-        return Origin(origin, audience)
+        if self._config is not self._process.config:
+            self._read()
+        return self._own.get(origin)
 
     def check(self, url: str, queue: str, headers: Mapping[str, str] | None) -> str:
         """
@@ -81,11 +85,22 @@ class Targets:
         """
         if headers:
             urls.headers(headers, "headers")
-        self._check_queue(queue)
+        project = _project_of(queue)
+        known = (self._place.known_project, _project_of(self._process.config.queue))
+        if project is None or (project not in known and project != self._place.project()):
+            raise UsageError(
+                f"The queue {shown(queue)} is not in the project {self._place.project()}. A queue of another project must be "
+                "in that of ONCETASK_QUEUE, given there by its full name."
+            )
         origin = urls.origin_of(url)
         if origin is None:
             raise UsageError(f"{urls.hidden(url)} is no URL to which a task can be delivered.")
-        audience = self._own().get(origin) or self._process.registry.audience(origin)
+        if self._config is not self._process.config:
+            self._read()
+        own = self._own.get(origin)
+        if own is not None:
+            return own.audience
+        audience = self._process.registry.audience(origin)
         if audience is None:
             raise UsageError(
                 f"{shown(origin)} is not where tasks may go: it is neither the origin of ONCETASK_BASE_URL, nor in "
@@ -94,21 +109,10 @@ class Targets:
             )
         return audience
 
-    def _check_queue(self, queue: str) -> None:
-        project = _project_of(queue)
-        if project is not None and (project == _project_of(self._process.config.queue) or project == self._project()):
-            return
-        raise UsageError(
-            f"The queue {shown(queue)} is not in the project {self._project()}. A queue of another project must be in that of "
-            "ONCETASK_QUEUE, given there by its full name."
-        )
-
-    def _own(self) -> dict[str, str]:
+    def _read(self) -> None:
         config = self._process.config
-        known = self._known
-        if known is None or known[0] is not config:
-            self._known = known = (config, configured(config))
-        return known[1]
+        self._own = {origin: Origin(origin, audience) for origin, audience in configured(config).items()}
+        self._config = config
 
 
 @lru_cache

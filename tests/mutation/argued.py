@@ -50,6 +50,7 @@ REASONS: Mapping[str, Sequence[str]] = {
         "rules/record.py _camel: return head + ''.join((part.capitalize() for part in rest)) => return None",
     ),
     "It is a shortcut, or a condition that another one implies: without it the code behind it finds the same": (
+        "rules/delivery.py delivery_url: path if _UNQUOTED.fullmatch(path) else quote(path) => quote(path)",
         "store/coalescing.py _after_failure: alone or one.alone => alone",
         (
             "store/coalescing.py Coalescer._end: if traffic.waiting: self._pass_on(traffic) => if True: "

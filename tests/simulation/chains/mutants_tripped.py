@@ -129,8 +129,9 @@ TRIPPED_CHAIN_MUTANTS = (
     Mutant(
         "the name of a Cloud Task depends on the version of its document",
         "effects/dispatch.py",
-        "        task_id=cloud_task_id(delivery),\n",
-        '        task_id=cloud_task_id(delivery) + (delivery.version or "").replace(".", ""),\n',
+        "        task_id=task_id or cloud_task_id(snapshot.path, lock),\n",
+        "        task_id=(task_id or cloud_task_id(snapshot.path, lock))\n"
+        '        + (delivery.version or "").replace(".", ""),\n',
         check="checks/dispatches: dispatch … of sequence … has the name of another one",
     ),
     Mutant(

@@ -31,7 +31,7 @@ RULES_DELIVERY_TO_DOCUMENT_PATHS = (
     Mutant(
         "a delivery may be for no document at all",
         "rules/delivery.py",
-        "        if not valid_path(delivery.document):\n",
+        "        if trouble_with_path(delivery.document) is not None:\n",
         "        if False:\n",
         test="tests/unit/rules/test_delivery.py::test_damaged_body_is_refused",
     ),
@@ -45,8 +45,8 @@ RULES_DELIVERY_TO_DOCUMENT_PATHS = (
     Mutant(
         "a second dispatch has the name of the first",
         "rules/delivery.py",
-        "str(delivery.sequence), str(delivery.dispatch))\n    return hashlib",
-        "str(delivery.sequence))\n    return hashlib",
+        "\\n{lock.sequence}\\n{max(lock.dispatches, 1)}",
+        "\\n{lock.sequence}",
         test="tests/integration/rules/test_needs.py::test_key_goes_past_those_that_need_a_newer_release",
     ),
     Mutant(

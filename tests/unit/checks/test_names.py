@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gcp_oncetask import Config, ConfigError, LockedModel, UsageError
-from gcp_oncetask.checks.paths import trouble_with_path, valid_path
+from gcp_oncetask.checks.paths import trouble_with_id, trouble_with_path, valid_path
 from gcp_oncetask.rules.document_paths import (
     TaskName,
     check_resource_key,
@@ -96,6 +98,16 @@ def test_paths_end_at_the_limits_of_firestore(path: str, trouble: str | None) ->
 
     assert found is None if trouble is None else found is not None and trouble in found
     assert valid_path(path) is (trouble is None)
+
+
+@given(path=st.lists(st.text("aZ0._ ~\0\n\u00e9\ud800", max_size=5), min_size=1, max_size=10).map("/".join))
+def test_short_path_is_valid_if_its_parts_are(path: str) -> None:
+    """
+    Collections and ids alternate, and each of them is the id of a document or collection.
+    """
+    parts = path.split("/")
+
+    assert valid_path(path) is (len(parts) % 2 == 0 and all(trouble_with_id(part) is None for part in parts))
 
 
 @pytest.mark.parametrize(("character", "sizes"), CHARACTERS.items())

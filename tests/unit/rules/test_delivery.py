@@ -76,17 +76,13 @@ def test_body_comes_back() -> None:
     assert Delivery.from_json(whole.to_json()) == whole
     assert Delivery.from_json(Delivery("E", "orders/1", 1, 1, "n").to_json()) == Delivery("E", "orders/1", 1, 1, "n")
     assert Delivery.present("orders/1", lock) == Delivery("E", "orders/1", 7, 3, "n", 9)
-    assert len({cloud_task_id(whole._replace(**{name: value})) for name, value in OTHERS.items()}) == len(OTHERS)
+    none = lock.but(dispatches=0, scheduled_by=None)
+    assert Delivery.present("orders/1", none) == Delivery("E", "orders/1", 7, 1, "-", 9)
+    ids = {cloud_task_id("orders/1", lock.but(**{name: value})) for name, value in OTHERS.items()}
+    assert len(ids | {cloud_task_id("orders/2", lock), cloud_task_id("orders/1", lock)}) == len(OTHERS) + 2
 
 
-OTHERS: dict[str, Any] = {
-    "env": "F",
-    "document": "orders/2",
-    "sequence": 8,
-    "dispatch": 4,
-    "scheduled_by": "m",
-    "token": 9,
-}
+OTHERS: dict[str, Any] = {"env": "F", "sequence": 8, "dispatches": 4, "scheduled_by": "m"}
 
 
 @pytest.mark.parametrize(
@@ -94,6 +90,9 @@ OTHERS: dict[str, Any] = {
     [
         {"env": ""},
         {"env": None},
+        {"env": 7},
+        {"version": ""},
+        {"version": 7},
         {"document": "orders"},
         {"document": "orders/../x"},
         {"sequence": 0},

@@ -14,6 +14,7 @@ from gcp_oncetask.checks.urls import allowed, origin_of
 from gcp_oncetask.rules.document_paths import is_key, is_task, parse_task_path
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.verbs import Sort, record_of
+from gcp_oncetask.runtime.requirements import Place
 from gcp_oncetask.runtime.targets import Targets, configured
 
 BASE = "https://Good.example.com"
@@ -102,7 +103,7 @@ def targets(config: Config, registered: dict[str, str] | None = None) -> Targets
             return (registered or {}).get(origin)
 
     process: Any = SimpleNamespace(config=config, registry=Known())
-    return Targets(process, lambda: "mine")
+    return Targets(process, Place("mine", None))
 
 
 @pytest.mark.parametrize("url", SAME)
