@@ -77,15 +77,17 @@ def _tracer() -> Tracer | None:
     api = sys.modules.get("opentelemetry.trace")
     if api is None:
         return None
+    # Until there is a provider, get_tracer_provider() reads the environment each time; its first look is enough.
+    if _tracers[0] is not None and getattr(api, "_TRACER_PROVIDER", api) is None:
+        return None
     try:
         provider = api.get_tracer_provider()
-        if isinstance(provider, api.ProxyTracerProvider):
-            return None
         if provider is not _tracers[0]:
-            _tracers = provider, provider.get_tracer(SCOPE)
+            none = isinstance(provider, api.ProxyTracerProvider)
+            _tracers = provider, None if none else provider.get_tracer(SCOPE)
     except Exception:  # noqa: BLE001 - the API is half imported by another thread, or its set-up is wrong
         return None
-    made: Tracer = _tracers[1]
+    made: Tracer | None = _tracers[1]
     return made
 
 
