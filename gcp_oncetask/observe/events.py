@@ -11,8 +11,8 @@ Source:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from threading import Event
 from typing import Any, Final
 
@@ -27,18 +27,6 @@ from gcp_oncetask.store.snapshot import Snapshot
 
 _NOTHING: Final = nullcontext()
 _SEEN: Final = tuple(name for name in vars(Observer) if not name.startswith("_"))
-
-
-def _during(contexts: Sequence[AbstractContextManager[object]]) -> AbstractContextManager[object]:
-    """
-    Return one context that enters all of *contexts*, of which there is one at least.
-    """
-    if len(contexts) == 1:
-        return contexts[0]
-    during = ExitStack()
-    for each in contexts:
-        during.enter_context(each)
-    return during
 
 
 class Events:
@@ -77,8 +65,11 @@ class Events:
         Return a context in which the tasks of *message* are scheduled. An observer calls *message* if it needs them;
         None: there are none.
         """
-        entered = [during for each in self._seeing["scheduling"] if (during := each.scheduling(message)) is not None]
-        return _during(entered) if entered else _NOTHING
+        for each in self._seeing["scheduling"]:
+            during = each.scheduling(message)
+            if during is not None:
+                return during
+        return _NOTHING
 
     def traceparent(self) -> str | None:
         """
@@ -146,10 +137,11 @@ class Events:
         Return a context in which a function of the word *name* of a durable handler is called. *operation* is ``run``, or
         ``verify`` for the function that finds out whether a run has happened.
         """
-        entered = [
-            during for each in self._seeing["calling"] if (during := each.calling(attempt, operation, name)) is not None
-        ]
-        return _during(entered) if entered else _NOTHING
+        for each in self._seeing["calling"]:
+            during = each.calling(attempt, operation, name)
+            if during is not None:
+                return during
+        return _NOTHING
 
     def event_sent(self, about: About, message: str) -> None:
         """

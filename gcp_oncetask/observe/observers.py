@@ -89,7 +89,7 @@ class Observer:
     def scheduling(self, message: Callable[[], Message | None]) -> AbstractContextManager[object] | None:
         """
         Take the event that the tasks of *message* are about to be scheduled. Return a context to enter meanwhile; None:
-        it needs none.
+        it needs none. At most one observer returns a context.
         """
 
     def traceparent(self) -> str | None:
@@ -111,7 +111,7 @@ class Observer:
     def calling(self, attempt: ObservedAttempt, operation: str, name: str) -> AbstractContextManager[object] | None:
         """
         Take the event that a function of the word *name* of a durable handler is about to be called; *operation* is ``run``
-        or ``verify``. Return a context to enter meanwhile; None: it needs none.
+        or ``verify``. Return a context to enter meanwhile; None: it needs none. At most one observer returns a context.
         """
 
     def raised(self, attempt: ObservedAttempt, error: BaseException) -> None:
