@@ -114,12 +114,6 @@ class HeldLease:
         """
         return self.left() > 0
 
-    def nonce(self) -> str:
-        """
-        Return a new nonce.
-        """
-        return self.runtime.clock.nonce()
-
     def renew(self) -> None:
         """
         Renew the lease, so that its full length counts from now.

@@ -267,15 +267,18 @@ class RunningAttempt(HeldLease):
                 raise AlreadySettledError("The attempt is settled; nothing more can be saved by it.")
             if self.open is not None:
                 raise UsageError("Inside a transaction of the attempt, write through it: txn.update(...).")
-            mark = self._signed(Settlement(kind=SettlementKind.CHECKPOINT, nonce=self.nonce()), changes)
+            mark = self._signed(Settlement(kind=SettlementKind.CHECKPOINT, nonce=self.runtime.clock.nonce()), changes)
             self.took(self._commit(mark, changes))
 
     def _commit(self, how: Settlement, changes: Changes) -> Changed[Put | Lost]:
+        def saved(seen: Snapshot) -> Changes:
+            return NO_CHANGES if rules.outdated(seen.lock, how) else changes
+
         return self.runtime.store.change(
             self.snapshot.path,
             lambda seen: rules.settle(seen.lock, self.fence, how, self.runtime.decision_context(seen)),
             start=self.snapshot,
-            changes=lambda seen: NO_CHANGES if rules.outdated(seen.lock, how) else changes,
+            changes=saved if changes.values else NO_CHANGES,
             alive=self.alive,
             own=True,
             hold=self.hold,
@@ -315,7 +318,8 @@ class RunningAttempt(HeldLease):
                 how = how._replace(nonce=self.pending[0].nonce, next_nonce=self.pending[0].next_nonce)
             logged = self.announce(how, changes)
             try:
-                self._register(how)
+                if how.kind is SettlementKind.CONTINUE:
+                    self._register(how)
                 try:
                     changed = self._commit(how, changes)
                 except StoreError as error:
@@ -331,7 +335,8 @@ class RunningAttempt(HeldLease):
                 raise
             put = self.took(changed)
             self.note_settled(put)
-            keys.hand_over(self.runtime, changed.freed)
+            if changed.freed is not None:
+                keys.hand_over(self.runtime, changed.freed)
             return put
 
     def _signed(self, how: Settlement, changes: Changes) -> Settlement:
@@ -351,8 +356,7 @@ class RunningAttempt(HeldLease):
         return how._replace(fingerprint=written, wanted=self.granted.wanted)
 
     def _register(self, how: Settlement) -> None:
-        if how.kind is SettlementKind.CONTINUE:
-            self.runtime.register(self.collection, None if how.target is None else how.target.url)
+        self.runtime.register(self.collection, None if how.target is None else how.target.url)
 
     def _settle_in(
         self, opened: transactions.Open, how: Settlement, changes: Changes, transaction: Transaction | None
@@ -362,11 +366,12 @@ class RunningAttempt(HeldLease):
         """
         if transaction is not opened.transaction:
             raise UsageError("Inside a transaction of the attempt, hand it on: transaction=txn.")
-        self._register(how)
+        room = how.kind is SettlementKind.CONTINUE
+        if room:
+            self._register(how)
         check_conflicts(opened.snapshot, changes)
         decision = rules.settle(opened.snapshot.lock, self.fence, how, self.runtime.decision_context(opened.snapshot))
         put = self.took(Changed(decision, opened.snapshot))
-        room = how.kind is SettlementKind.CONTINUE
         opened.ending, opened.how = transactions.Ending(put, changes, room), how
         return put
 
