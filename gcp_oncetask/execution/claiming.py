@@ -254,16 +254,8 @@ class Claim:
         hold = None if lock.key is None else Hold.of(snapshot.path, lock, version)
         if elapsed(self.mark, runtime.clock.mark()) > spec.policy.lease / 2:
             return self._give_back(snapshot, context, hold)
-        attempt = RunningAttempt(
-            runtime,
-            snapshot,
-            context,
-            policy=spec.policy,
-            mark=self.mark,
-            delivery=self._headers,
-            renewing=spec.renew,
-            hold=hold,
-        )
+        attempt = RunningAttempt(runtime, snapshot, context, policy=spec.policy, mark=self.mark)
+        attempt.delivery, attempt.hold = self._headers, hold
         return Granted(self._executor, spec, attempt, before, owed)
 
     def _give_back(self, snapshot: Snapshot, context: LogContext, hold: Hold | None) -> Ended:

@@ -48,7 +48,7 @@ class Granted:
         self.spec: Final = spec
         self.seen: Final = Attempt(attempt)
         self._tokens: list[Token[Any]] = []
-        attempt.told = spec.cleans
+        attempt.renewing, attempt.told = spec.renew, spec.cleans
 
     def __enter__(self) -> RunningAttempt:
         executor, attempt = self._executor, self.attempt

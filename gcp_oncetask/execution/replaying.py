@@ -346,16 +346,8 @@ def _attempt(executor: Executor, spec: HandlerSpec, snapshot: Snapshot, lock: Lo
         context_at(snapshot.path, lock.env, lock), attempt=max(1, lock.attempts), holder="replay", trace=None
     )
     seen = Snapshot(snapshot.path, snapshot.version, snapshot.document, lock)
-    return RunningAttempt(
-        executor.runtime,
-        seen,
-        context,
-        policy=spec.policy,
-        mark=executor.runtime.clock.mark(),
-        delivery=None,
-        renewing=False,
-        hold=None,
-    )
+    runtime = executor.runtime
+    return RunningAttempt(runtime, seen, context, policy=spec.policy, mark=runtime.clock.mark())
 
 
 def _played(executor: Executor, spec: HandlerSpec, attempt: RunningAttempt, journal: ReplayedJournal) -> Forecast:

@@ -11,20 +11,16 @@ from typing import Any, Final, NamedTuple
 from pydantic_core import to_json
 
 from gcp_oncetask import rules
-from gcp_oncetask.clock import Mark
 from gcp_oncetask.effects import keys
 from gcp_oncetask.errors import AlreadySettledError, LeaseLostError, RequestLogError, StoreError, UsageError
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.held_lease import HeldLease
-from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules import journal as journals
-from gcp_oncetask.rules.decisions import Lost, Policy, Put, Settlement, SettlementKind
+from gcp_oncetask.rules.decisions import Lost, Put, Settlement, SettlementKind
 from gcp_oncetask.rules.document_paths import DATA_HASH
 from gcp_oncetask.rules.journal import JournalEntry, JournalWrite
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import NO_RESULT, Fingerprint
-from gcp_oncetask.rules.task_headers import TaskHeaders
-from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Transaction
 from gcp_oncetask.store.codec import pack
@@ -136,6 +132,9 @@ class RunningAttempt(HeldLease):
         journaled: The entries of the journal that are not committed yet; None: the handler has said no word.
     """
 
+    renewing = False
+    hold: Hold | None = None
+    leader: RunningAttempt | None = None
     subject: Any = None
     model: str | None = None
     collection: str | None = None
@@ -147,26 +146,6 @@ class RunningAttempt(HeldLease):
     told = False
     batched = False
     journaled: Pending | None = None
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        snapshot: Snapshot,
-        context: LogContext,
-        *,
-        policy: Policy,
-        mark: Mark,
-        delivery: TaskHeaders | None,
-        renewing: bool,
-        hold: Hold | None,
-        leader: RunningAttempt | None = None,
-    ) -> None:
-        super().__init__(runtime, snapshot, context, policy=policy, mark=mark)
-        self.delivery = delivery
-        self.renewing: Final = renewing
-        self.hold: Final = hold
-        self.leader: Final = leader
-        self.cancelled = self.granted.cancel_requested_at is not None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RunningAttempt:
         """

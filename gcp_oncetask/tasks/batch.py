@@ -216,17 +216,8 @@ class Batch:
         """
         context = context_at(snapshot.path, lock.env, lock)
         # The run limit of a rider counts from the leader's claim, because its run must end no later than the leader's.
-        attempt = RunningAttempt(
-            leader.runtime,
-            snapshot,
-            context,
-            policy=spec.policy,
-            mark=leader.granted_mark,
-            delivery=None,
-            renewing=spec.renew,
-            hold=leader.hold,
-            leader=leader,
-        )
+        attempt = RunningAttempt(leader.runtime, snapshot, context, policy=spec.policy, mark=leader.granted_mark)
+        attempt.leader, attempt.hold = leader, leader.hold
         life = ExitStack()
         life.enter_context(Granted(self._executor, spec, attempt, before))
         try:

@@ -134,10 +134,8 @@ def _attempt(running: Running) -> RunningAttempt:
     leased = PROCESS.mark()
     PROCESS.tick = now
     context = context_at(running.path, lock.env, lock)
-    attempt = RunningAttempt(
-        RUNTIME, snapshot, context, policy=POLICY, mark=mark, delivery=None, renewing=True, hold=hold
-    )
-    attempt.leased_mark = leased
+    attempt = RunningAttempt(RUNTIME, snapshot, context, policy=POLICY, mark=mark)
+    attempt.renewing, attempt.hold, attempt.leased_mark = True, hold, leased
     return attempt
 
 

@@ -226,7 +226,7 @@ CHAIN_MUTANTS = (
     Mutant(
         "a holder counts its lease from the answer",
         "execution/claiming.py",
-        "            mark=self.mark,\n            delivery=",
-        "            mark=runtime.clock.mark(),\n            delivery=",
+        "policy=spec.policy, mark=self.mark)\n",
+        "policy=spec.policy, mark=runtime.clock.mark())\n",
     ),
 )

@@ -134,8 +134,8 @@ TASKS_CHECK_MUTANTS = (
     Mutant(
         "the payload of before is given to the handler",
         "execution/claiming.py",
-        "            runtime,\n            snapshot,\n            context,\n            policy",
-        "            runtime,\n            before or snapshot,\n            context,\n            policy",
+        "        attempt = RunningAttempt(runtime, snapshot, context,",
+        "        attempt = RunningAttempt(runtime, before or snapshot, context,",
         "tasks",
     ),
     Mutant(
