@@ -17,7 +17,7 @@ from threading import Event
 from typing import Any, Final
 
 from gcp_oncetask.observe.log_context import About, LogContext
-from gcp_oncetask.observe.observers import Message, ObservedAttempt, Observer, Told
+from gcp_oncetask.observe.observers import Message, ObservedAttempt, Observer, Told, producing
 from gcp_oncetask.observe.trail import Trail
 from gcp_oncetask.rules.decisions import Lost, Put
 from gcp_oncetask.rules.evidence import UNUSED, Verdict
@@ -75,18 +75,16 @@ class Events:
         """
         Return the W3C trace context that is stored with the tasks that are being scheduled; None: there is none.
         """
-        for each in self._seeing["traceparent"]:
-            found = each.traceparent()
-            if found is not None:
-                return found
-        return None
+        made = producing.get()
+        return None if made is None else made.traceparent()
 
     def scheduled(self, stored: Snapshot) -> None:
         """
         Report that a sequence was scheduled; *stored* is its document.
         """
-        for each in self._seeing["scheduled"]:
-            each.scheduled(stored)
+        made = producing.get()
+        if made is not None:
+            made.scheduled(stored)
 
     def requested(self, event: str, about: About, message: str) -> None:
         """

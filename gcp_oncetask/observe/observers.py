@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
 from gcp_oncetask.observe.log_context import LOGGER, About, LogContext, log_decision
@@ -76,6 +77,26 @@ class Told(NamedTuple):
     facts: dict[str, Any]
 
 
+class Producing(Protocol):
+    """
+    Tasks that are being scheduled, for the observer that has set ``producing`` meanwhile.
+    """
+
+    def traceparent(self) -> str | None:
+        """
+        Return the W3C trace context of the tasks; None if it is not known.
+        """
+
+    def scheduled(self, stored: Snapshot) -> None:
+        """
+        Take the event that a sequence was scheduled; *stored* is its document.
+        """
+
+
+producing: ContextVar[Producing | None] = ContextVar("oncetask_producing", default=None)
+"""The tasks that are scheduled in this context, if an observer wants to know; it is set in the context of ``scheduling``."""
+
+
 class Observer:
     """
     Sees events. A subclass overrides the methods of the events that it needs. No method raises or changes an outcome.
@@ -90,16 +111,6 @@ class Observer:
         """
         Take the event that the tasks of *message* are about to be scheduled. Return a context to enter meanwhile; None:
         it needs none. At most one observer returns a context.
-        """
-
-    def traceparent(self) -> str | None:
-        """
-        Return the W3C trace context of the tasks that are being scheduled; None if this observer knows none.
-        """
-
-    def scheduled(self, stored: Snapshot) -> None:
-        """
-        Take the event that a sequence was scheduled; *stored* is its document.
         """
 
     def granted(self, attempt: ObservedAttempt, before: Snapshot | None, *, current: bool) -> None:
