@@ -173,12 +173,10 @@ def _waiting(record: Snapshot) -> bool:
 # --- hand-over --------------------------------------------------------------------------------------------------------
 
 
-def hand_over(runtime: Runtime, freed: Freed | None) -> None:
+def hand_over(runtime: Runtime, freed: Freed) -> None:
     """
     Hand over a freed key to the task that has waited longest. A failure is logged and left to the sweeper.
     """
-    if freed is None:
-        return
     try:
         pass_on(runtime, freed.key, freed.version)
     except OncetaskError as error:

@@ -26,7 +26,9 @@ class Raised(NamedTuple):
     error: BaseException
 
 
-def call_handler(executor: Executor, spec: HandlerSpec, attempt: RunningAttempt, arguments: Mapping[str, Any]) -> Any:
+def call_handler(
+    executor: Executor, spec: HandlerSpec, attempt: RunningAttempt, seen: Attempt, arguments: Mapping[str, Any]
+) -> Any:
     """
     Load the subject of *attempt*, and call the handler with it.
 
@@ -34,18 +36,19 @@ def call_handler(executor: Executor, spec: HandlerSpec, attempt: RunningAttempt,
         executor: Holds the middleware.
         spec: The handler.
         attempt: The attempt.
+        seen: The attempt as user code sees it.
         arguments: Route variables for the handler.
 
     Returns:
         The result or verdict that the handler has returned or raised; ``Raised`` for any other error, also one that ends the
         process.
     """
-    seen = Attempt(attempt)
     try:
         attempt.subject = spec.subject.load(executor.runtime, attempt)
-        return call_through(
-            (*executor.middleware, *spec.middleware), seen, partial(spec.run, attempt.subject, seen, **arguments)
-        )
+        middleware = executor.middleware + spec.middleware
+        if not middleware:
+            return spec.run(attempt.subject, seen, **arguments)
+        return call_through(middleware, seen, partial(spec.run, attempt.subject, seen, **arguments))
     except HandlerResult as verdict:
         return verdict
     except (Exception, SystemExit, KeyboardInterrupt, Suspended, CancelledByRequest) as error:  # noqa: BLE001 - each error of user code is a value from here on

@@ -5,6 +5,7 @@ The claim of a delivery, which leads to a lease, or to the reason why there is n
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any, Final
 
 from gcp_oncetask import rules
@@ -16,8 +17,9 @@ from gcp_oncetask.execution import takeover, unread
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.executor import Executor
 from gcp_oncetask.execution.handler_spec import HandlerSpec
-from gcp_oncetask.execution.lifetime import Granted, context_of
-from gcp_oncetask.observe.log_context import LogContext
+from gcp_oncetask.execution.lifetime import Granted
+from gcp_oncetask.execution.running import RunningAttempt
+from gcp_oncetask.observe.log_context import LogContext, context_at
 from gcp_oncetask.rules.decisions import Claimant, Expired, Fence, NeedTime, Put, Refused, Settlement, SettlementKind
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.document_paths import parse_task_path
@@ -83,6 +85,7 @@ class Claim:
         self, executor: Executor, spec: HandlerSpec, delivery: Delivery, headers: TaskHeaders | None, trace: str | None
     ) -> None:
         runtime = executor.runtime
+        self._executor: Final = executor
         self._runtime: Final = runtime
         self._spec: Final = spec
         self._delivery: Final = delivery
@@ -128,18 +131,16 @@ class Claim:
 
     def _try(self, start: Snapshot | None, gate: keys.Gate | None) -> Granted | Ended | keys.Contested:
         runtime, delivery = self._runtime, self._delivery
-        before: list[Snapshot] = []
 
         def decide(seen: Snapshot) -> Put | Refused | Expired | NeedTime | keys.Contested:
-            before[:] = [seen]
             self._seen = seen
             at = runtime.decision_context(seen)
             decision = rules.claim(seen.lock, delivery, self._spec.to_claim(seen.lock).policy, self.claimant, at)
             if not isinstance(decision, Put) or decision.outcome is not None:
                 return decision
-            left = unread.judge(runtime, self._spec, seen, self.claimant.nonce)
-            if left is not None:
-                return left
+            reason = self._spec.subject.unread(runtime, seen)
+            if reason is not None:
+                return unread.judge(self._spec, seen, reason, self.claimant.nonce, at)
             return decision if gate is None else gate.admit(seen, decision, at)
 
         changed = runtime.store.change(delivery.document, decide, start=start, along=gate, shares=True)
@@ -150,20 +151,22 @@ class Claim:
             return self._take_over(changed.snapshot)
         if gate is not None and gate.free:
             keys.hand_over(runtime, Freed(gate.key))
-        if isinstance(decision, Refused) and decision.outcome is Outcome.UNHANDLED:
-            return unread.leave(delivery, decision.reason)
         if isinstance(decision, Refused):
+            if decision.outcome is Outcome.UNHANDLED:
+                return unread.leave(delivery, decision.reason)
             if decision.outcome is Outcome.GONE and changed.snapshot.exists:
                 self._removed(changed.snapshot)
             return postpone(runtime, changed.snapshot, decision)
         assert isinstance(decision, Put)
+        before = self._seen
+        assert before is not None
         if decision.outcome is not None:
             if decision.outcome is not Outcome.PARKED:
                 keys.give_up_reservation(runtime, changed.snapshot)
             if decision.dispatch:
                 dispatch(runtime, changed.snapshot)
-            return self._closed(before[0].lock, changed.snapshot, decision.outcome, "")
-        return self._granted(before[0], changed.snapshot, None if gate is None else gate.version)
+            return self._closed(before.lock, changed.snapshot, decision.outcome, "")
+        return self._granted(before, changed.snapshot, None if gate is None else gate.version)
 
     def _removed(self, seen: Snapshot) -> None:
         """
@@ -244,14 +247,16 @@ class Claim:
         """
         runtime, lock = self._runtime, snapshot.lock
         assert lock is not None
-        hold = Hold.of(snapshot.path, lock, version)
-        spec = self._spec.to_run(lock)
-        context = self.context(lock, lock.token, lock.attempts)
         if lock.holder != self.claimant.nonce:
             return Ended(Outcome.BUSY, "the lease was granted and taken over before the answer came")
+        context = context_at(snapshot.path, lock.env, lock)
+        spec = self._spec.to_run(lock)
+        hold = None if lock.key is None else Hold.of(snapshot.path, lock, version)
         if elapsed(self.mark, runtime.clock.mark()) > spec.policy.lease / 2:
             return self._give_back(snapshot, context, hold)
-        return Granted(spec, snapshot, before, context, self.mark, hold, self._headers, owed=owed)
+        attempt = RunningAttempt(runtime, snapshot, context, policy=spec.policy, mark=self.mark)
+        attempt.delivery, attempt.hold = self._headers, hold
+        return Granted(self._executor, spec, attempt, before, owed)
 
     def _give_back(self, snapshot: Snapshot, context: LogContext, hold: Hold | None) -> Ended:
         runtime = self._runtime
@@ -264,7 +269,8 @@ class Claim:
             own=True,
             hold=hold,
         )
-        keys.hand_over(runtime, changed.freed)
+        if changed.freed is not None:
+            keys.hand_over(runtime, changed.freed)
         if isinstance(changed.decision, Put) and changed.decision.dispatch:
             dispatch(runtime, changed.snapshot)
         runtime.events.never_started(context, "the claim took half the lease; it was given back")
@@ -274,21 +280,6 @@ class Claim:
         """
         Report that the fate of the claim is unknown, and that no attempt will use it.
         """
-        lock = None if self._seen is None else self._seen.lock
-        context = self.context(lock, self._delivery.token + 1, 0)
+        nonce, trace, _ = self.claimant
+        context = replace(self.about(), attempt=0, token=self._delivery.token + 1, holder=nonce, trace=trace)
         self._runtime.events.never_started(context, "the fate of the claim is unknown; it was not used")
-
-    def context(self, lock: Lock | None, token: int, attempt: int) -> LogContext:
-        """
-        Return the attempt as log lines name it; *lock* is its record, None if that is not known.
-        """
-        delivery = self._delivery
-        return context_of(
-            delivery.document,
-            delivery.env,
-            delivery.sequence,
-            lock,
-            self.claimant,
-            token=token,
-            attempt=attempt,
-        )

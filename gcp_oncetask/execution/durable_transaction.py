@@ -101,7 +101,7 @@ class _Keeping:
             ) from None
         entry = journal.entry(name, EntrySort.RUN, value=kept.data, model=kept.model)
         write = journal.write_with((entry,), progress=True)
-        decision = rules.journaled(opened.snapshot.lock, attempt.fence, write, attempt.nonce())
+        decision = rules.journaled(opened.snapshot.lock, attempt.fence, write, attempt.runtime.clock.nonce())
         put = attempt.took(Changed(decision, opened.snapshot))
         sealing = stored_journals.Sealing(attempt.runtime.wire, attempt.snapshot.path, write)
         sealing.seen = opened.snapshot

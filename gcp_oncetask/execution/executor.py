@@ -13,7 +13,7 @@ from gcp_oncetask.clock import Mark
 from gcp_oncetask.errors import OncetaskError
 from gcp_oncetask.execution.attempt import Middleware
 from gcp_oncetask.execution.held_lease import HeldLease
-from gcp_oncetask.execution.renewal import Renewals, renewal_interval
+from gcp_oncetask.execution.renewal import Renewals
 from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.rules.decisions import Settlement, SettlementKind
 from gcp_oncetask.runtime.runtime import Runtime
@@ -51,7 +51,7 @@ class Executor:
         # The leader is last. It gives back the resource key, which its riders use.
         for attempt in sorted(here, key=lambda one: one.leader is None):
             try:
-                attempt.settle(Settlement(kind=SettlementKind.RELEASE, nonce=attempt.nonce()))
+                attempt.settle(Settlement(kind=SettlementKind.RELEASE, nonce=self.runtime.clock.nonce()))
                 released += 1
             except OncetaskError as error:
                 attempt.context.log(logging.WARNING, "it could not be handed back: %s", error)
@@ -62,14 +62,8 @@ class Executor:
         """
         Renew *lease*, which was granted or renewed at *since*, while the context is entered.
         """
-        self.renew(lease, since)
+        self.renewals.add(lease, lease.policy.lease, since)
         try:
             yield
         finally:
             self.renewals.remove(lease)
-
-    def renew(self, lease: HeldLease, since: Mark) -> None:
-        """
-        Renew *lease*, which was granted or renewed at *since*, until it is removed from ``renewals``.
-        """
-        self.renewals.add(lease, renewal_interval(lease.policy.lease), since)

@@ -83,7 +83,8 @@ def transaction(attempt: RunningAttempt, failed: bytes | None = None) -> Iterato
         attempt.snapshot, freed = transactions.commit(store, txn, snapshot, ending, attempt.hold)
         if opened.ending is not None:
             attempt.note_settled(opened.ending.put)
-            keys.hand_over(attempt.runtime, freed)
+            if freed is not None:
+                keys.hand_over(attempt.runtime, freed)
         for call in opened.after:
             call()
 
@@ -103,7 +104,7 @@ def _keep_key(attempt: RunningAttempt, opened: transactions.Open) -> None:
 
 
 def _checkpoint(attempt: RunningAttempt, snapshot: Snapshot) -> transactions.Ending:
-    mark = Settlement(kind=SettlementKind.CHECKPOINT, nonce=attempt.nonce())
+    mark = Settlement(kind=SettlementKind.CHECKPOINT, nonce=attempt.runtime.clock.nonce())
     decision: object = rules.settle(snapshot.lock, attempt.fence, mark, attempt.runtime.decision_context(snapshot))
     return transactions.Ending(attempt.took(Changed(decision, snapshot)))
 

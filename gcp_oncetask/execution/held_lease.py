@@ -41,7 +41,6 @@ class HeldLease:
     """
 
     delivery: TaskHeaders | None = None
-    cancelled = False
 
     def __init__(
         self, runtime: Runtime, snapshot: Snapshot, context: LogContext, *, policy: Policy, mark: Mark
@@ -52,6 +51,7 @@ class HeldLease:
         self.context: Final = context
         self.policy: Final = policy
         self.granted: Final = lock
+        self.cancelled = lock.cancel_requested_at is not None
         self.snapshot = snapshot
         self.granted_mark: Final = mark
         self.leased_mark = mark
@@ -113,12 +113,6 @@ class HeldLease:
         Tell whether this process surely holds the lease: no other attempt can have taken it over.
         """
         return self.left() > 0
-
-    def nonce(self) -> str:
-        """
-        Return a new nonce.
-        """
-        return self.runtime.clock.nonce()
 
     def renew(self) -> None:
         """

@@ -197,7 +197,7 @@ class JournalCommits(Pending):
                 raise AlreadySettledError("The attempt is settled; its journal is closed.")
             write = self.write_with(entries, progress=progress)
             write = write._replace(opened=opened, closed=closed, told=told, dropped=dropped)
-            nonce = attempt.nonce()
+            nonce = attempt.runtime.clock.nonce()
             sealing = stored_journals.Sealing(runtime.wire, attempt.snapshot.path, write, also)
 
             def decide(seen: Snapshot) -> Put | Lost | CallRefused:

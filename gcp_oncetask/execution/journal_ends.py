@@ -42,7 +42,7 @@ class JournalEnds(JournalCommits):
         with attempt.mutex:
             write = self.write_with(entries, progress=progress)
         error = Suspended("it goes on in a fresh delivery" if wait is None else f"it waits for {wait.name!r}")
-        how = Settlement(kind=SettlementKind.SUSPEND, nonce=attempt.nonce(), wait=wait, journal=write)
+        how = Settlement(kind=SettlementKind.SUSPEND, nonce=attempt.runtime.clock.nonce(), wait=wait, journal=write)
         attempt.stop = Stop(error, how)
         return error
 
@@ -70,7 +70,7 @@ class JournalEnds(JournalCommits):
         return self._stopped(SettlementKind.ASK, error)
 
     def _stopped(self, kind: SettlementKind, error: E) -> E:
-        how = Settlement(kind=kind, nonce=self.attempt.nonce(), message=str(error))
+        how = Settlement(kind=kind, nonce=self.attempt.runtime.clock.nonce(), message=str(error))
         self.attempt.stop = Stop(error, how)
         return error
 

@@ -21,7 +21,6 @@ from gcp_oncetask.execution.claiming import Claim
 from gcp_oncetask.execution.ended import Ended, delivered
 from gcp_oncetask.execution.executor import Executor
 from gcp_oncetask.execution.handler_spec import HandlerSpec
-from gcp_oncetask.execution.lifetime import open_attempt
 from gcp_oncetask.execution.settling import conclude
 from gcp_oncetask.observe.log_context import About
 from gcp_oncetask.rules.delivery import Delivery
@@ -74,8 +73,8 @@ def execute(
         granted = claim.acquire(start)
         if isinstance(granted, Ended):
             return granted if granted.about is not None else granted._replace(about=claim.about)
-        with open_attempt(executor, granted) as attempt:
-            said = call_handler(executor, granted.spec, attempt, arguments)
+        with granted as attempt:
+            said = call_handler(executor, granted.spec, attempt, granted.seen, arguments)
             attempt.ended = conclude(executor.runtime, granted.spec, attempt, said)
             return attempt.ended
     except (StoreError, UnknownFeatureError, ContentionError) as error:

@@ -62,15 +62,15 @@ class Renewals:
         self._unused = weakref.finalize(self, self._watch.wake)
         self._unused.atexit = False
 
-    def add(self, attempt: Renewable, every: float, since: Mark) -> None:
+    def add(self, attempt: Renewable, lease: float, since: Mark) -> None:
         """
-        Renew *attempt* every *every* seconds from *since* on.
+        Renew *attempt*, whose lease of *lease* seconds was granted or renewed at *since*, until it is removed.
         """
         if self._forks != forks.generation:
             # The parent's watch may be locked by a thread that the child does not have.
             self._unused.detach()
             self._start()
-        self._watch.add(attempt, every, since)
+        self._watch.add(attempt, lease / _SHARE, since)
 
     def remove(self, attempt: Renewable) -> None:
         """
@@ -196,10 +196,3 @@ class _Watch:
             attempt.context.log(logging.WARNING, "a renewal failed: %s", error)
         except Exception:  # noqa: BLE001 - one attempt's trouble must not end the renewals of others
             attempt.context.log(logging.ERROR, "a renewal failed", exc_info=True)
-
-
-def renewal_interval(lease: float) -> float:
-    """
-    Return the seconds between two renewals of a lease of *lease* seconds.
-    """
-    return lease / _SHARE

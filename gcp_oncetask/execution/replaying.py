@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -22,12 +23,10 @@ from gcp_oncetask.execution.calling import call_through
 from gcp_oncetask.execution.executor import Executor
 from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.journaling import Journal
-from gcp_oncetask.execution.lifetime import context_of
 from gcp_oncetask.execution.results import HandlerResult, Suspended
 from gcp_oncetask.execution.running import RunningAttempt
-from gcp_oncetask.observe.log_context import LOGGER
+from gcp_oncetask.observe.log_context import LOGGER, context_at
 from gcp_oncetask.rules import waits
-from gcp_oncetask.rules.decisions import Claimant
 from gcp_oncetask.rules.journal import Dropped, EntrySort, EntryState, JournalEntry
 from gcp_oncetask.rules.record import HandlerWait, Intent, Lock, WaitFor
 from gcp_oncetask.store.flow import Along
@@ -343,21 +342,12 @@ def forecast(
 
 
 def _attempt(executor: Executor, spec: HandlerSpec, snapshot: Snapshot, lock: Lock) -> RunningAttempt:
-    claimant = Claimant("replay")
-    context = context_of(
-        snapshot.path, lock.env, lock.sequence, lock, claimant, token=lock.token, attempt=max(1, lock.attempts)
+    context = replace(
+        context_at(snapshot.path, lock.env, lock), attempt=max(1, lock.attempts), holder="replay", trace=None
     )
     seen = Snapshot(snapshot.path, snapshot.version, snapshot.document, lock)
-    return RunningAttempt(
-        executor.runtime,
-        seen,
-        context,
-        policy=spec.policy,
-        mark=executor.runtime.clock.mark(),
-        delivery=None,
-        renewing=False,
-        hold=None,
-    )
+    runtime = executor.runtime
+    return RunningAttempt(runtime, seen, context, policy=spec.policy, mark=runtime.clock.mark())
 
 
 def _played(executor: Executor, spec: HandlerSpec, attempt: RunningAttempt, journal: ReplayedJournal) -> Forecast:

@@ -11,20 +11,16 @@ from typing import Any, Final, NamedTuple
 from pydantic_core import to_json
 
 from gcp_oncetask import rules
-from gcp_oncetask.clock import Mark
 from gcp_oncetask.effects import keys
 from gcp_oncetask.errors import AlreadySettledError, LeaseLostError, RequestLogError, StoreError, UsageError
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.held_lease import HeldLease
-from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.rules import journal as journals
-from gcp_oncetask.rules.decisions import Lost, Policy, Put, Settlement, SettlementKind
+from gcp_oncetask.rules.decisions import Lost, Put, Settlement, SettlementKind
 from gcp_oncetask.rules.document_paths import DATA_HASH
 from gcp_oncetask.rules.journal import JournalEntry, JournalWrite
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.rules.record import NO_RESULT, Fingerprint
-from gcp_oncetask.rules.task_headers import TaskHeaders
-from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store import transaction as transactions
 from gcp_oncetask.store.client import Transaction
 from gcp_oncetask.store.codec import pack
@@ -136,6 +132,9 @@ class RunningAttempt(HeldLease):
         journaled: The entries of the journal that are not committed yet; None: the handler has said no word.
     """
 
+    renewing = False
+    hold: Hold | None = None
+    leader: RunningAttempt | None = None
     subject: Any = None
     model: str | None = None
     collection: str | None = None
@@ -147,26 +146,6 @@ class RunningAttempt(HeldLease):
     told = False
     batched = False
     journaled: Pending | None = None
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        snapshot: Snapshot,
-        context: LogContext,
-        *,
-        policy: Policy,
-        mark: Mark,
-        delivery: TaskHeaders | None,
-        renewing: bool,
-        hold: Hold | None,
-        leader: RunningAttempt | None = None,
-    ) -> None:
-        super().__init__(runtime, snapshot, context, policy=policy, mark=mark)
-        self.delivery = delivery
-        self.renewing: Final = renewing
-        self.hold: Final = hold
-        self.leader: Final = leader
-        self.cancelled = self.granted.cancel_requested_at is not None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RunningAttempt:
         """
@@ -267,15 +246,18 @@ class RunningAttempt(HeldLease):
                 raise AlreadySettledError("The attempt is settled; nothing more can be saved by it.")
             if self.open is not None:
                 raise UsageError("Inside a transaction of the attempt, write through it: txn.update(...).")
-            mark = self._signed(Settlement(kind=SettlementKind.CHECKPOINT, nonce=self.nonce()), changes)
+            mark = self._signed(Settlement(kind=SettlementKind.CHECKPOINT, nonce=self.runtime.clock.nonce()), changes)
             self.took(self._commit(mark, changes))
 
     def _commit(self, how: Settlement, changes: Changes) -> Changed[Put | Lost]:
+        def saved(seen: Snapshot) -> Changes:
+            return NO_CHANGES if rules.outdated(seen.lock, how) else changes
+
         return self.runtime.store.change(
             self.snapshot.path,
             lambda seen: rules.settle(seen.lock, self.fence, how, self.runtime.decision_context(seen)),
             start=self.snapshot,
-            changes=lambda seen: NO_CHANGES if rules.outdated(seen.lock, how) else changes,
+            changes=saved if changes.values else NO_CHANGES,
             alive=self.alive,
             own=True,
             hold=self.hold,
@@ -315,7 +297,8 @@ class RunningAttempt(HeldLease):
                 how = how._replace(nonce=self.pending[0].nonce, next_nonce=self.pending[0].next_nonce)
             logged = self.announce(how, changes)
             try:
-                self._register(how)
+                if how.kind is SettlementKind.CONTINUE:
+                    self._register(how)
                 try:
                     changed = self._commit(how, changes)
                 except StoreError as error:
@@ -331,7 +314,8 @@ class RunningAttempt(HeldLease):
                 raise
             put = self.took(changed)
             self.note_settled(put)
-            keys.hand_over(self.runtime, changed.freed)
+            if changed.freed is not None:
+                keys.hand_over(self.runtime, changed.freed)
             return put
 
     def _signed(self, how: Settlement, changes: Changes) -> Settlement:
@@ -351,8 +335,7 @@ class RunningAttempt(HeldLease):
         return how._replace(fingerprint=written, wanted=self.granted.wanted)
 
     def _register(self, how: Settlement) -> None:
-        if how.kind is SettlementKind.CONTINUE:
-            self.runtime.register(self.collection, None if how.target is None else how.target.url)
+        self.runtime.register(self.collection, None if how.target is None else how.target.url)
 
     def _settle_in(
         self, opened: transactions.Open, how: Settlement, changes: Changes, transaction: Transaction | None
@@ -362,11 +345,12 @@ class RunningAttempt(HeldLease):
         """
         if transaction is not opened.transaction:
             raise UsageError("Inside a transaction of the attempt, hand it on: transaction=txn.")
-        self._register(how)
+        room = how.kind is SettlementKind.CONTINUE
+        if room:
+            self._register(how)
         check_conflicts(opened.snapshot, changes)
         decision = rules.settle(opened.snapshot.lock, self.fence, how, self.runtime.decision_context(opened.snapshot))
         put = self.took(Changed(decision, opened.snapshot))
-        room = how.kind is SettlementKind.CONTINUE
         opened.ending, opened.how = transactions.Ending(put, changes, room), how
         return put
 

@@ -18,7 +18,6 @@ from gcp_oncetask.errors import (
     ConflictError,
     ContentionError,
     LeaseLostError,
-    OncetaskError,
     StoreError,
     UsageError,
 )
@@ -32,7 +31,7 @@ from gcp_oncetask.observe.observers import Message, destination
 from gcp_oncetask.rules.decisions import Put, Settlement, SettlementKind, Target
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.outcome import Outcome
-from gcp_oncetask.rules.record import WaitFor
+from gcp_oncetask.rules.record import NO_RESULT, WaitFor
 from gcp_oncetask.runtime import addressing
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.json_data import parameters
@@ -56,11 +55,11 @@ def conclude(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, said:
         said = _stopped(runtime, attempt, attempt.stop, said)
         if isinstance(said, Ended):
             return said
-    if isinstance(said, Raised) and isinstance(said.error, CancelledByRequest):
+    if isinstance(said, Raised):
+        if not isinstance(said.error, CancelledByRequest):
+            return _after(runtime, spec, attempt, said.error)
         # The task ends cancelled, however its handler ends.
         said = None
-    if isinstance(said, Raised):
-        return _after(runtime, spec, attempt, said.error)
     if attempt.settled is None:
         return commit_settlement(runtime, spec, attempt, said)
     if said is not None:
@@ -205,13 +204,18 @@ def commit_settlement(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttem
 
 
 def _commit(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, value: Any) -> Ended:
-    if attempt.pending is not None:
-        # The handler has settled the attempt, and only the commit failed: this settlement stands.
-        how, changes = attempt.pending
-    else:
-        how, changes = _decided(runtime, spec, attempt, value)
+    # If the handler has settled the attempt, and only the commit failed, that settlement stands.
+    how, changes = attempt.pending or _decided(runtime, spec, attempt, value)
     try:
-        put = _try_settle(runtime, spec, attempt, how, changes)
+        try:
+            put = attempt.settle(how, changes)
+        except AlreadySettledError:
+            raise
+        except (ConflictError, ContentionError, StoreError, UsageError) as error:
+            if isinstance(error, StoreError) and not error.of_contents:
+                raise
+            attempt.context.log(logging.ERROR, "%s", error)
+            put = attempt.settle(_by_verdict(runtime, attempt, failure(runtime, spec, attempt, error)))
     except LeaseLostError as error:
         return lost(runtime, attempt, error)
     return _dispatched(runtime, attempt, how, put)
@@ -221,7 +225,8 @@ def _dispatched(runtime: Runtime, attempt: RunningAttempt, how: Settlement, put:
     """
     Make the delivery that follows on the settling commit *put*, and return the end.
     """
-    runtime.events.scheduled(attempt.snapshot)
+    if how.kind is SettlementKind.CONTINUE:
+        runtime.events.scheduled(attempt.snapshot)
     if put.dispatch and not dispatch(runtime, attempt.snapshot) and put.outcome is not Outcome.CONTINUED:
         reason = "the next delivery could not be made; the queue shall try this one again"
         return Ended(Outcome.UNDISPATCHED, reason, attempt.context)
@@ -234,63 +239,47 @@ def _decided(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, value
     Return the settlement that *value* asks for, and the fields that it saves.
     """
     try:
-        if isinstance(value, Retry) and value.after is None:
-            value = _by_policy(runtime, spec, attempt, value, text_of(value, words=runtime.config.log_contents))
-        if value is not None and (inspect.isawaitable(value) or inspect.isasyncgen(value)):
+        if isinstance(value, HandlerResult):
+            if isinstance(value, Retry) and value.after is None:
+                value = _by_policy(runtime, spec, attempt, value, text_of(value, words=runtime.config.log_contents))
+            how = _by_verdict(runtime, attempt, value)
+        elif value is not None and (inspect.isawaitable(value) or inspect.isasyncgen(value)):
             raise UsageError(
                 f"The handler returned {type(value).__name__}, of which nothing has run; it must be plain."
             )
-        how = _settlement(runtime, attempt, value)
+        else:
+            how = completing(attempt, value)
         saves = how.kind not in (SettlementKind.RETRY, SettlementKind.FAIL) and attempt.subject is not None
         return how, spec.subject.changes(attempt.subject, value) if saves else NO_CHANGES
     except Exception as error:  # noqa: BLE001 - serializers and options of the user are user code
         attempt.context.log(logging.ERROR, "it could not be settled as it ended: %s", said_by(error))
-        return _settlement(runtime, attempt, failure(runtime, spec, attempt, error)), NO_CHANGES
+        return _by_verdict(runtime, attempt, failure(runtime, spec, attempt, error)), NO_CHANGES
 
 
-def _try_settle(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, how: Settlement, changes: Changes) -> Put:
-    try:
-        return attempt.settle(how, changes)
-    except AlreadySettledError:
-        raise
-    except (ConflictError, ContentionError, UsageError) as error:
-        return _try_failure(runtime, spec, attempt, error)
-    except StoreError as error:
-        if not error.of_contents:
-            raise
-        return _try_failure(runtime, spec, attempt, error)
-
-
-def _try_failure(runtime: Runtime, spec: HandlerSpec, attempt: RunningAttempt, error: OncetaskError) -> Put:
-    attempt.context.log(logging.ERROR, "%s", error)
-    return attempt.settle(_settlement(runtime, attempt, failure(runtime, spec, attempt, error)))
-
-
-def _settlement(runtime: Runtime, attempt: RunningAttempt, value: Any) -> Settlement:
+def _by_verdict(runtime: Runtime, attempt: RunningAttempt, value: HandlerResult) -> Settlement:
     match value:
         case Retry():
             wait = addressing.wait_until(runtime, value.after)
             by_queue = value.after is None
             text = text_of(value, words=runtime.config.log_contents)
             return Settlement(
-                kind=SettlementKind.RETRY, nonce=attempt.nonce(), message=text, wait_until=wait, by_queue=by_queue
+                kind=SettlementKind.RETRY, nonce=runtime.clock.nonce(), message=text, wait_until=wait, by_queue=by_queue
             )
         case Fail():
             return Settlement(
                 kind=SettlementKind.FAIL,
-                nonce=attempt.nonce(),
+                nonce=runtime.clock.nonce(),
                 message=text_of(value, words=runtime.config.log_contents),
             )
         case Snooze():
             return Settlement(
                 kind=SettlementKind.SNOOZE,
-                nonce=attempt.nonce(),
+                nonce=runtime.clock.nonce(),
                 wait_until=addressing.wait_until(runtime, value.delay),
             )
-        case Continue():
-            return continuing(runtime, attempt, value)
         case _:
-            return completing(attempt, value)
+            assert isinstance(value, Continue)
+            return continuing(runtime, attempt, value)
 
 
 def completing(attempt: RunningAttempt, value: Any) -> Settlement:
@@ -298,10 +287,10 @@ def completing(attempt: RunningAttempt, value: Any) -> Settlement:
     Return the settlement of a finished run that has returned *value*. The run is completed even if the value can't be
     stored.
     """
-    result = result_of(value)
+    result = NO_RESULT if value is None else result_of(value)
     if result.lost is not None:
         attempt.context.log(logging.ERROR, "the result could not be stored: %s", result.lost)
-    return Settlement(kind=SettlementKind.COMPLETE, nonce=attempt.nonce(), result=result)
+    return Settlement(kind=SettlementKind.COMPLETE, nonce=attempt.runtime.clock.nonce(), result=result)
 
 
 def continuing(
@@ -321,7 +310,7 @@ def continuing(
         wait = addressing.wait_until(runtime, how.delay, at)
         target = Target(None, None, parameters(how.params), headers, wait, runtime.events.traceparent())
         return Settlement(
-            kind=SettlementKind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target
+            kind=SettlementKind.CONTINUE, nonce=runtime.clock.nonce(), next_nonce=runtime.clock.nonce(), target=target
         )
     target = addressing.target(
         runtime,
@@ -333,7 +322,9 @@ def continuing(
         at=at,
         present=how.url is None and how.queue is None and headers is None,
     )
-    return Settlement(kind=SettlementKind.CONTINUE, nonce=attempt.nonce(), next_nonce=attempt.nonce(), target=target)
+    return Settlement(
+        kind=SettlementKind.CONTINUE, nonce=runtime.clock.nonce(), next_nonce=runtime.clock.nonce(), target=target
+    )
 
 
 def lost(runtime: Runtime, attempt: RunningAttempt, error: LeaseLostError) -> Ended:

@@ -180,7 +180,8 @@ def commit_takeover(
         if not error.of_contents or judged.settlement is None:
             raise
         return commit_takeover(runtime, _with_less(judged, judged.settlement, str(error)), grant_to)
-    keys.hand_over(runtime, changed.freed)
+    if changed.freed is not None:
+        keys.hand_over(runtime, changed.freed)
     return changed
 
 

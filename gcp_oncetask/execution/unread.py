@@ -13,25 +13,22 @@ from gcp_oncetask.execution.ended import Ended, delivered
 from gcp_oncetask.execution.handler_spec import HandlerSpec
 from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.observe.log_context import context_at
-from gcp_oncetask.rules.decisions import Put, Refused, Settlement, SettlementKind
+from gcp_oncetask.rules.decisions import DecisionContext, Put, Refused, Settlement, SettlementKind
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.outcome import Outcome
 from gcp_oncetask.runtime.runtime import Runtime
 from gcp_oncetask.store.snapshot import Snapshot
 
 
-def judge(runtime: Runtime, spec: HandlerSpec, seen: Snapshot, nonce: str) -> Put | Refused | None:
+def judge(spec: HandlerSpec, seen: Snapshot, reason: str, nonce: str, at: DecisionContext) -> Put | Refused:
     """
-    Decide on a document that could be claimed for *spec* and can't be read here. None: it can be read, or the attempt
-    must fail.
+    Decide on a document that could be claimed for *spec*, but for a *reason* can't be read here.
     """
     lock = seen.lock
-    reason = spec.subject.unread(runtime, seen)
-    if lock is None or reason is None:
-        return None
+    assert lock is not None
     ready = [each for each in (spec.subject.written_at(seen), lock.wait_until) if each is not None]
     since = lock.ready_since or max(ready, default=None)
-    return rules.left(lock, reason, since, nonce, runtime.decision_context(seen))
+    return rules.left(lock, reason, since, nonce, at)
 
 
 def leave(delivery: Delivery, reason: str) -> Ended:
@@ -50,7 +47,7 @@ def give_back(runtime: Runtime, attempt: RunningAttempt) -> None:
     Raises:
         OncetaskError: As ``RunningAttempt.settle``.
     """
-    how = Settlement(kind=SettlementKind.RELEASE, nonce=attempt.nonce(), message="it could not be read")
+    how = Settlement(kind=SettlementKind.RELEASE, nonce=runtime.clock.nonce(), message="it could not be read")
     put = attempt.settle(how)
     if put.dispatch:
         dispatch(runtime, attempt.snapshot)

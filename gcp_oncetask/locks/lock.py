@@ -21,7 +21,7 @@ from gcp_oncetask.checks import values
 from gcp_oncetask.checks.paths import trouble_with_path
 from gcp_oncetask.clock import Duration, Mark, Wakeup, elapsed
 from gcp_oncetask.errors import ContentionError, LeaseLostError, LockBusyError, OncetaskError, StoreError, UsageError
-from gcp_oncetask.execution.renewal import Renewals, renewal_interval
+from gcp_oncetask.execution.renewal import Renewals
 from gcp_oncetask.locks.arguments import document_id, readable
 from gcp_oncetask.locks.holding import Holding, checked_lease, claim, expiring
 from gcp_oncetask.observe.log_context import LOGGER
@@ -280,7 +280,7 @@ class NamedLock:
         runtime, mine = self._runtime, holding.context
         self._holding, self._nonce, self._unsure = holding, None, False
         if self._renews:
-            self._renewals().add(holding, renewal_interval(self._policy.lease), runtime.clock.mark())
+            self._renewals().add(holding, self._policy.lease, runtime.clock.mark())
         if before is not None and before.status is Status.LEASED and before.holder != mine.holder:
             message = f"{self.document}: token {before.token} of {before.instance} was not given back in time"
             runtime.events.lock_taken(mine, message)

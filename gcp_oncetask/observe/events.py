@@ -11,13 +11,13 @@ Source:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from threading import Event
 from typing import Any, Final
 
 from gcp_oncetask.observe.log_context import About, LogContext
-from gcp_oncetask.observe.observers import Message, ObservedAttempt, Observer, Told
+from gcp_oncetask.observe.observers import Message, ObservedAttempt, Observer, Told, producing
 from gcp_oncetask.observe.trail import Trail
 from gcp_oncetask.rules.decisions import Lost, Put
 from gcp_oncetask.rules.evidence import UNUSED, Verdict
@@ -27,18 +27,6 @@ from gcp_oncetask.store.snapshot import Snapshot
 
 _NOTHING: Final = nullcontext()
 _SEEN: Final = tuple(name for name in vars(Observer) if not name.startswith("_"))
-
-
-def _during(contexts: Sequence[AbstractContextManager[object]]) -> AbstractContextManager[object]:
-    """
-    Return one context that enters all of *contexts*, of which there is one at least.
-    """
-    if len(contexts) == 1:
-        return contexts[0]
-    during = ExitStack()
-    for each in contexts:
-        during.enter_context(each)
-    return during
 
 
 class Events:
@@ -77,25 +65,26 @@ class Events:
         Return a context in which the tasks of *message* are scheduled. An observer calls *message* if it needs them;
         None: there are none.
         """
-        entered = [during for each in self._seeing["scheduling"] if (during := each.scheduling(message)) is not None]
-        return _during(entered) if entered else _NOTHING
+        for each in self._seeing["scheduling"]:
+            during = each.scheduling(message)
+            if during is not None:
+                return during
+        return _NOTHING
 
     def traceparent(self) -> str | None:
         """
         Return the W3C trace context that is stored with the tasks that are being scheduled; None: there is none.
         """
-        for each in self._seeing["traceparent"]:
-            found = each.traceparent()
-            if found is not None:
-                return found
-        return None
+        made = producing.get()
+        return None if made is None else made.traceparent()
 
     def scheduled(self, stored: Snapshot) -> None:
         """
         Report that a sequence was scheduled; *stored* is its document.
         """
-        for each in self._seeing["scheduled"]:
-            each.scheduled(stored)
+        made = producing.get()
+        if made is not None:
+            made.scheduled(stored)
 
     def requested(self, event: str, about: About, message: str) -> None:
         """
@@ -146,10 +135,11 @@ class Events:
         Return a context in which a function of the word *name* of a durable handler is called. *operation* is ``run``, or
         ``verify`` for the function that finds out whether a run has happened.
         """
-        entered = [
-            during for each in self._seeing["calling"] if (during := each.calling(attempt, operation, name)) is not None
-        ]
-        return _during(entered) if entered else _NOTHING
+        for each in self._seeing["calling"]:
+            during = each.calling(attempt, operation, name)
+            if during is not None:
+                return during
+        return _NOTHING
 
     def event_sent(self, about: About, message: str) -> None:
         """

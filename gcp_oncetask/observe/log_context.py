@@ -59,7 +59,8 @@ class LogContext:
             instance.
         run: Name of the run or map whose function is called; None: none is.
         index: Place of the item within its map, from 0; None: no item is.
-        said: The text of ``str()``, as JSON text.
+        place: The text of ``str()`` after the document.
+        said: The text of ``str()``, as JSON text without the last quotation mark.
         members: All fields as JSON text without braces, the begin of the JSON field ``oncetask``.
     """
 
@@ -76,14 +77,17 @@ class LogContext:
     step: int | None = None
     run: str | None = None
     index: int | None = None
+    place: str = field(init=False, repr=False, compare=False)
     said: str = field(init=False, repr=False, compare=False)
     members: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Every attempt needs this, so for speed it is put together by hand. It equals ``fields``.
         document = quoted(self.document)
-        self.said = f'{document[:-1]}{self._place()}"'
-        step = f'"step":"{self.step}",' if self.step else ""
+        named, step = (f", step {self.step}", f'"step":"{self.step}",') if self.step else ("", "")
+        tried = f", attempt {self.attempt}" if self.attempt else ""
+        self.place = "" if self.step is None else f" (sequence {self.sequence}{named}{tried})"
+        self.said = document[:-1] + self.place
         self.members = (
             f'"document":{document},"sequence":"{self.sequence}",{step}"attempt":"{self.attempt}",'
             f'"token":"{self.token}","holder":{quoted(self.holder)},"env":{quoted(self.env)}'
@@ -97,14 +101,7 @@ class LogContext:
         """
         Return the name of the attempt in lines for people: ``orders/42 (sequence 5, step 2, attempt 1)``.
         """
-        return self.document + self._place()
-
-    def _place(self) -> str:
-        if self.step is None:
-            return ""
-        step = f", step {self.step}" if self.step else ""
-        tried = f", attempt {self.attempt}" if self.attempt else ""
-        return f" (sequence {self.sequence}{step}{tried})"
+        return self.document + self.place
 
     def without(self, text: Any) -> str:
         """
@@ -195,17 +192,12 @@ def context_at(
         token=0 if lock is None else lock.token,
         holder="" if own is None else own.holder or "",
         env=env,
+        trace=None if own is None else own.trace,
         task=None if task is None else task.id,
         kind=None if task is None else task.kind,
         key=None if lock is None else lock.key,
-        step=_step(lock, sequence),
+        step=None if not sequence else 0 if lock is None else lock.step_of(sequence),
     )
-
-
-def _step(lock: Lock | None, sequence: int) -> int | None:
-    if not sequence:
-        return None
-    return 0 if lock is None else lock.step_of(sequence)
 
 
 replays: ContextVar[Callable[[], bool] | None] = ContextVar("oncetask_replays", default=None)

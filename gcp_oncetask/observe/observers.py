@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
 from gcp_oncetask.observe.log_context import LOGGER, About, LogContext, log_decision
@@ -76,6 +77,26 @@ class Told(NamedTuple):
     facts: dict[str, Any]
 
 
+class Producing(Protocol):
+    """
+    Tasks that are being scheduled, for the observer that has set ``producing`` meanwhile.
+    """
+
+    def traceparent(self) -> str | None:
+        """
+        Return the W3C trace context of the tasks; None if it is not known.
+        """
+
+    def scheduled(self, stored: Snapshot) -> None:
+        """
+        Take the event that a sequence was scheduled; *stored* is its document.
+        """
+
+
+producing: ContextVar[Producing | None] = ContextVar("oncetask_producing", default=None)
+"""The tasks that are scheduled in this context, if an observer wants to know; it is set in the context of ``scheduling``."""
+
+
 class Observer:
     """
     Sees events. A subclass overrides the methods of the events that it needs. No method raises or changes an outcome.
@@ -89,17 +110,7 @@ class Observer:
     def scheduling(self, message: Callable[[], Message | None]) -> AbstractContextManager[object] | None:
         """
         Take the event that the tasks of *message* are about to be scheduled. Return a context to enter meanwhile; None:
-        it needs none.
-        """
-
-    def traceparent(self) -> str | None:
-        """
-        Return the W3C trace context of the tasks that are being scheduled; None if this observer knows none.
-        """
-
-    def scheduled(self, stored: Snapshot) -> None:
-        """
-        Take the event that a sequence was scheduled; *stored* is its document.
+        it needs none. At most one observer returns a context.
         """
 
     def granted(self, attempt: ObservedAttempt, before: Snapshot | None, *, current: bool) -> None:
@@ -111,7 +122,7 @@ class Observer:
     def calling(self, attempt: ObservedAttempt, operation: str, name: str) -> AbstractContextManager[object] | None:
         """
         Take the event that a function of the word *name* of a durable handler is about to be called; *operation* is ``run``
-        or ``verify``. Return a context to enter meanwhile; None: it needs none.
+        or ``verify``. Return a context to enter meanwhile; None: it needs none. At most one observer returns a context.
         """
 
     def raised(self, attempt: ObservedAttempt, error: BaseException) -> None:

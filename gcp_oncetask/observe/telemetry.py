@@ -19,7 +19,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -35,11 +34,10 @@ from gcp_oncetask.observe.instruments import (
     measure_start,
     never_raising,
 )
-from gcp_oncetask.observe.observers import Message, ObservedAttempt, Observer, destination
+from gcp_oncetask.observe.observers import Message, ObservedAttempt, Observer, destination, producing
 from gcp_oncetask.rules.decisions import Lost
 from gcp_oncetask.rules.delivery import cloud_task_id
 from gcp_oncetask.rules.outcome import Outcome
-from gcp_oncetask.rules.record import Lock
 from gcp_oncetask.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -77,27 +75,47 @@ def _tracer() -> Tracer | None:
     api = sys.modules.get("opentelemetry.trace")
     if api is None:
         return None
+    # Until there is a provider, get_tracer_provider() reads the environment each time; its first look is enough.
+    if _tracers[0] is not None and getattr(api, "_TRACER_PROVIDER", api) is None:
+        return None
     try:
         provider = api.get_tracer_provider()
-        if isinstance(provider, api.ProxyTracerProvider):
-            return None
         if provider is not _tracers[0]:
-            _tracers = provider, provider.get_tracer(SCOPE)
+            none = isinstance(provider, api.ProxyTracerProvider)
+            _tracers = provider, None if none else provider.get_tracer(SCOPE)
     except Exception:  # noqa: BLE001 - the API is half imported by another thread, or its set-up is wrong
         return None
-    made: Tracer = _tracers[1]
+    made: Tracer | None = _tracers[1]
     return made
 
 
 # --- producing --------------------------------------------------------------------------------------------------------
 
 
-class _Producing(NamedTuple):
+class _ProducerSpan(NamedTuple):
     span: Span
     message: Message
 
+    @never_raising
+    def traceparent(self) -> str | None:
+        from opentelemetry import trace
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-_producing: ContextVar[_Producing | None] = ContextVar("oncetask_producing", default=None)
+        carrier: dict[str, str] = {}
+        TraceContextTextMapPropagator().inject(carrier, trace.set_span_in_context(self.span))
+        return carrier.get("traceparent")
+
+    @never_raising
+    def scheduled(self, stored: Snapshot) -> None:
+        lock = stored.lock
+        if lock is not None and self.message.size is None and self.message.document in (None, stored.path):
+            self.span.set_attributes(
+                {
+                    "messaging.message.id": cloud_task_id(stored.path, lock),
+                    "oncetask.document": stored.path,
+                    "oncetask.sequence": lock.sequence,
+                }
+            )
 
 
 @contextmanager
@@ -109,21 +127,21 @@ def _producer(tracer: Tracer, message: Callable[[], Message | None]) -> Iterator
     if found is None:
         yield
         return
-    producing, token = found
-    outer = _producing.set(producing)
+    made, token = found
+    outer = producing.set(made)
     try:
         yield
     except BaseException as error:
-        _produced(producing, token, error)
+        _produced(made, token, error)
         raise
     else:
-        _produced(producing, token, None)
+        _produced(made, token, None)
     finally:
-        _producing.reset(outer)
+        producing.reset(outer)
 
 
 @never_raising
-def _produce(tracer: Tracer, message: Callable[[], Message | None]) -> tuple[_Producing, Any] | None:
+def _produce(tracer: Tracer, message: Callable[[], Message | None]) -> tuple[_ProducerSpan, Any] | None:
     from opentelemetry import context, trace
 
     try:
@@ -138,15 +156,15 @@ def _produce(tracer: Tracer, message: Callable[[], Message | None]) -> tuple[_Pr
         attributes["messaging.batch.message_count"] = found.size
     name = f"{found.operation} {found.destination}".rstrip()
     span = tracer.start_span(name, kind=trace.SpanKind.PRODUCER, attributes=attributes)
-    return _Producing(span, found), context.attach(trace.set_span_in_context(span))
+    return _ProducerSpan(span, found), context.attach(trace.set_span_in_context(span))
 
 
 @never_raising
-def _produced(producing: _Producing, token: Any, error: BaseException | None) -> None:
+def _produced(made: _ProducerSpan, token: Any, error: BaseException | None) -> None:
     _let_go(token)
     if error is not None:
-        _fail(producing.span, error)
-    producing.span.end()
+        _fail(made.span, error)
+    made.span.end()
 
 
 def _attributes(operation: str, type_: str, to: str, document: str | None, kind: str | None) -> dict[str, Any]:
@@ -157,28 +175,6 @@ def _attributes(operation: str, type_: str, to: str, document: str | None, kind:
     }
     more = {"messaging.destination.name": to or None, "oncetask.document": document, "oncetask.kind": kind}
     return attributes | {name: value for name, value in more.items() if value is not None}
-
-
-@never_raising
-def _traceparent(span: Span) -> str | None:
-    from opentelemetry import trace
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-    carrier: dict[str, str] = {}
-    TraceContextTextMapPropagator().inject(carrier, trace.set_span_in_context(span))
-    return carrier.get("traceparent")
-
-
-@never_raising
-def _scheduled(producing: _Producing, path: str, lock: Lock) -> None:
-    if producing.message.size is None and producing.message.document in (None, path):
-        producing.span.set_attributes(
-            {
-                "messaging.message.id": cloud_task_id(path, lock),
-                "oncetask.document": path,
-                "oncetask.sequence": lock.sequence,
-            }
-        )
 
 
 # --- consuming --------------------------------------------------------------------------------------------------------
@@ -320,15 +316,6 @@ class Telemetry(Observer):
         tracer = _tracer()
         return None if tracer is None else _producer(tracer, message)
 
-    def traceparent(self) -> str | None:
-        producing = _producing.get()
-        return None if producing is None else _traceparent(producing.span)
-
-    def scheduled(self, stored: Snapshot) -> None:
-        producing = _producing.get()
-        if producing is not None and stored.lock is not None:
-            _scheduled(producing, stored.path, stored.lock)
-
     def granted(self, attempt: ObservedAttempt, before: Snapshot | None, *, current: bool) -> None:
         made = instruments()
         if made is not None and before is not None and before.lock is not None:
@@ -346,9 +333,9 @@ class Telemetry(Observer):
         return _calling(tracer, attempt, None if consuming is None else consuming.span, operation, name)
 
     def raised(self, attempt: ObservedAttempt, error: BaseException) -> None:
-        producing = _producing.get()
-        if producing is not None and producing.message.document == attempt.context.document:
-            _fail_of(producing.span, error)
+        made = producing.get()
+        if isinstance(made, _ProducerSpan) and made.message.document == attempt.context.document:
+            _fail_of(made.span, error)
         consuming = self._spans.get(attempt)
         if consuming is not None:
             consuming.failed = True

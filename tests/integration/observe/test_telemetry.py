@@ -460,7 +460,9 @@ def test_task_of_a_batch_that_settles_itself_ends_its_span(oncetask_cloud, seen)
 
     def run(tasks, attempts):
         for attempt in attempts:
-            attempt._running.settle(Settlement(kind=SettlementKind.COMPLETE, nonce=attempt._running.nonce()))
+            attempt._running.settle(
+                Settlement(kind=SettlementKind.COMPLETE, nonce=attempt._running.runtime.clock.nonce())
+            )
 
     manager.register_batch_handler(Pulled, run)
     for number in range(3):

@@ -225,8 +225,8 @@ CHAIN_MUTANTS = (
     ),
     Mutant(
         "a holder counts its lease from the answer",
-        "execution/lifetime.py",
-        "        mark=granted.mark,\n        delivery=",
-        "        mark=runtime.clock.mark(),\n        delivery=",
+        "execution/claiming.py",
+        "policy=spec.policy, mark=self.mark)\n",
+        "policy=spec.policy, mark=runtime.clock.mark())\n",
     ),
 )

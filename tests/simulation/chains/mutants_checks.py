@@ -62,7 +62,7 @@ CHAINS_CHECK_MUTANTS = (
     Mutant(
         "a granted lease is not used",
         "execution/claiming.py",
-        ("        return Granted(spec, snapshot, before, context, self.mark, hold, self._headers, owed=owed)\n"),
+        "        return Granted(self._executor, spec, attempt, before, owed)\n",
         '        return Ended(Outcome.BUSY, "it was granted")\n',
         "chains",
     ),

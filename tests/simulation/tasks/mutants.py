@@ -24,8 +24,8 @@ _IN_ONE_PLACE = tuple(
         (
             "a key is given back without a look for those that wait",
             "effects/keys.py",
-            "    if freed is None:\n        return\n    try:",
-            "    if freed is None or True:\n        return\n    try:",
+            "    try:\n        pass_on(runtime, freed.key, freed.version)\n",
+            "    try:\n        pass\n",
         ),
         (
             "a task parks without the condition on its key",
@@ -123,8 +123,8 @@ _IN_ONE_PLACE = tuple(
         (
             "an attempt on an older payload writes its own back",
             "execution/running.py",
-            "            changes=lambda seen: NO_CHANGES if rules.outdated(seen.lock, how) else changes,\n",
-            "            changes=changes,\n",
+            "            return NO_CHANGES if rules.outdated(seen.lock, how) else changes\n",
+            "            return changes\n",
         ),
         (
             "an existing id takes the other payload",

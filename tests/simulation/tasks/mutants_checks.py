@@ -127,18 +127,15 @@ TASKS_CHECK_MUTANTS = (
     Mutant(
         "a retried task drops its payload",
         "execution/running.py",
-        "            changes=lambda seen: NO_CHANGES if rules.outdated(seen.lock, how) else changes,\n",
+        "            changes=saved if changes.values else NO_CHANGES,\n",
         '            changes=lambda seen: changes.with_({"data": None}),\n',
         "tasks",
     ),
     Mutant(
         "the payload of before is given to the handler",
         "execution/claiming.py",
-        ("        return Granted(spec, snapshot, before, context, self.mark, hold, self._headers, owed=owed)\n"),
-        (
-            "        return Granted(spec, before or snapshot, before, context, self.mark, hold, "
-            "self._headers, owed=owed)\n"
-        ),
+        "        attempt = RunningAttempt(runtime, snapshot, context,",
+        "        attempt = RunningAttempt(runtime, before or snapshot, context,",
         "tasks",
     ),
     Mutant(

@@ -18,11 +18,12 @@ UNTRIPPED_WORKER_MUTANTS = tuple(
         (
             "a first attempt that completes counts as failed",
             "execution/settling.py",
-            "        how = _settlement(runtime, attempt, value)\n        saves",
+            "            how = completing(attempt, value)\n        saves",
             (
+                "            how = completing(attempt, value)\n"
                 "        if attempt.granted.attempts == 1 and not isinstance(value, HandlerResult):\n"
-                '            value = Retry("again", after=0)\n'
-                "        how = _settlement(runtime, attempt, value)\n        saves"
+                '            how = _by_verdict(runtime, attempt, Retry("again", after=0))\n'
+                "        saves"
             ),
         ),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from gcp_oncetask.clock import SystemClock
 from gcp_oncetask.execution.executor import Executor
 
 
@@ -22,13 +23,10 @@ def test_attempts_are_handed_back_in_the_order_in_which_they_began() -> None:
         def __init__(self, path: str) -> None:
             self.context = SimpleNamespace(document=path)
 
-        def nonce(self) -> str:
-            return "nonce"
-
         def settle(self, settlement: Any) -> None:
             handed_back.append(self.context.document)
 
-    runtime: Any = SimpleNamespace(clock=None)
+    runtime: Any = SimpleNamespace(clock=SystemClock())
     executor = Executor(runtime)
     paths = [f"jobs/{number}" for number in range(20)]
     kept: Any = [Attempt(path) for path in paths]

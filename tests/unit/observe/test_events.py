@@ -8,8 +8,8 @@ import io
 import json
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ import pytest
 from gcp_oncetask.clock import SystemClock
 from gcp_oncetask.observe.events import Events
 from gcp_oncetask.observe.log_context import LogContext
-from gcp_oncetask.observe.observers import Log, Message, Observer, destination
+from gcp_oncetask.observe.observers import Log, Message, Observer, destination, producing
 from gcp_oncetask.observe.trail import Trail
 from gcp_oncetask.rules.decisions import Lost
 from gcp_oncetask.rules.evidence import Finding, Verdict
@@ -71,8 +71,9 @@ for _name in [name for name in vars(Observer) if not name.startswith("_")]:
 EVENTS: dict[str, tuple[Callable[[Events], object], list[str], list[str]]] = {
     # method: how it is called; what the trail gets; what an observer gets.
     "scheduling": (lambda e: e.scheduling(lambda: None), [], ["scheduling"]),
-    "traceparent": (lambda e: e.traceparent(), [], ["traceparent"]),
-    "scheduled": (lambda e: e.scheduled(SNAPSHOT), [], ["scheduled"]),
+    # The next two reach the observer that has set producing; none has.
+    "traceparent": (lambda e: e.traceparent(), [], []),
+    "scheduled": (lambda e: e.scheduled(SNAPSHOT), [], []),
     "requested": (lambda e: e.requested("task.kept", CONTEXT, "kept"), [], ["told task.kept"]),
     "undispatched": (lambda e: e.undispatched(CONTEXT, "no"), [], ["told task.undispatched"]),
     "redispatched": (lambda e: e.redispatched(CONTEXT, "again"), [], ["told task.redispatched"]),
@@ -181,20 +182,34 @@ def test_what_is_scheduled_is_asked_for_only_by_observers_that_want_to_know() ->
     asked: list[Message | None] = []
     message = Message("schedule", "queue")
 
-    class Wants(Observer):
-        def scheduling(self, message: Callable[[], Message | None]) -> Any:
-            asked.append(message())
-            return nullcontext()
+    class Made:
+        stored: Snapshot | None = None
 
         def traceparent(self) -> str | None:
             return "00-1-2-01"
+
+        def scheduled(self, stored: Snapshot) -> None:
+            self.stored = stored
+
+    class Wants(Observer):
+        made = Made()
+
+        @contextmanager
+        def scheduling(self, message: Callable[[], Message | None]) -> Iterator[None]:
+            asked.append(message())
+            outer = producing.set(self.made)
+            yield
+            producing.reset(outer)
 
     for observers, found, trace in (([Observer()], [], None), ([Wants(), Observer()], [message], "00-1-2-01")):
         asked.clear()
         events, _ = reporter(*observers)
         with events.scheduling(lambda: message):
             assert events.traceparent() == trace
+            events.scheduled(SNAPSHOT)
         assert asked == found
+        assert events.traceparent() is None
+    assert Wants.made.stored is SNAPSHOT
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
-from gcp_oncetask.clock import Mark, SystemClock
+from gcp_oncetask.clock import SystemClock
 from gcp_oncetask.observe.log_context import LogContext
 from gcp_oncetask.observe.trail import Trail
 from tests.support.log_lines import CONTEXT, NOW, TRACE, strictly
@@ -24,8 +24,8 @@ class FixedClock(SystemClock):
     A clock that stands still.
     """
 
-    def mark(self) -> Mark:
-        return Mark(0.0, 0.0, NOW.timestamp())
+    def now(self) -> datetime:
+        return NOW
 
 
 class Counting(io.StringIO):
