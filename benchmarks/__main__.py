@@ -21,6 +21,7 @@ from typing import Any
 from google.cloud import firestore
 
 from benchmarks import kept, latency, own_share
+from benchmarks.instant import instant_firestore
 from benchmarks.kept import Ratio
 from benchmarks.variants import NUMBERS, VARIANTS, Idiom, Library, Raw, Shared, Stubs, Variant
 from gcp_emulator.firestore import GoogleFirestore
@@ -49,7 +50,9 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=200, help="tasks per run and variant (default: %(default)s)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 8, 32], help="client threads (default: 1 8 32)")
     parser.add_argument(
-        "--firestore", choices=("google", "embedded"), help="default: Google's emulator if it is installed"
+        "--firestore",
+        choices=("google", "embedded", "instant"),
+        help="instant: a stand-in that answers at once (default: Google's emulator if it is installed)",
     )
     kept.add_options(parser)
     chosen = parser.parse_args()
@@ -89,21 +92,29 @@ def fresh_firestore(kind: str) -> Iterator[firestore.Client]:
     """
     Start a Firestore in a process of its own, so that its CPU is not counted.
     """
+    if kind == "instant":
+        with instant_firestore() as address, _client_of(address) as client:
+            yield client
+        return
     if kind == "google":
         server = GoogleFirestore()
-        os.environ["FIRESTORE_EMULATOR_HOST"] = server.start()
         try:
-            yield firestore.Client(project="bench")
+            with _client_of(server.start()) as client:
+                yield client
         finally:
             server.stop()
-            del os.environ["FIRESTORE_EMULATOR_HOST"]
         return
-    with latency.emulator() as environment:
-        os.environ["FIRESTORE_EMULATOR_HOST"] = environment["FIRESTORE_EMULATOR_HOST"]
-        try:
-            yield firestore.Client(project="bench")
-        finally:
-            del os.environ["FIRESTORE_EMULATOR_HOST"]
+    with latency.emulator() as environment, _client_of(environment["FIRESTORE_EMULATOR_HOST"]) as client:
+        yield client
+
+
+@contextmanager
+def _client_of(address: str) -> Iterator[firestore.Client]:
+    os.environ["FIRESTORE_EMULATOR_HOST"] = address
+    try:
+        yield firestore.Client(project="bench")
+    finally:
+        del os.environ["FIRESTORE_EMULATOR_HOST"]
 
 
 def measure(variant: Variant, tasks: int, threads: int) -> tuple[float, float]:
