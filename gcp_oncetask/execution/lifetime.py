@@ -42,12 +42,12 @@ class Granted:
         owed: tuple[str, ...] = (),
     ) -> None:
         self._executor: Final = executor
-        self.attempt: Final = attempt
         self._before: Final = before
         self._owed: Final = owed
-        self.spec: Final = spec
-        self.seen: Final = Attempt(attempt)
         self._tokens: list[Token[Any]] = []
+        self.spec: Final = spec
+        self.attempt: Final = attempt
+        self.seen: Final = Attempt(attempt)
         attempt.renewing, attempt.told = spec.renew, spec.cleans
 
     def __enter__(self) -> RunningAttempt:
