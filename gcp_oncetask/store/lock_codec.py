@@ -142,8 +142,8 @@ def encode_lock(target: Value, lock: Lock, before: Lock | None = None) -> tuple[
             continue
         stored = STORED_NAMES[name]
         changed.append(stored)
-        default = DEFAULTS[name]
-        if value is default or (default is not None and value == default):
+        # Against the defaults, a change is no default.
+        if before is not None and value == DEFAULTS[name]:
             continue
         places.append((inner[stored], value))
     put_all(places)
