@@ -220,11 +220,16 @@ class Coalescer:
     # --- those that wait ---
 
     def _wait(self, traffic: _Traffic, mine: _Waiting) -> Any:
+        now = mine.since
         try:
             while mine.answer is None:
-                self._clock.wait(mine.wakeup, self._patience(traffic, mine))
+                woken = self._clock.wait(mine.wakeup, self._patience(traffic, mine, now))
+                # All that shared a call wake up at once: those that have their answers do not wait for the mutex.
+                if woken and mine.call is None:
+                    continue
+                now = self._clock.mark()
                 with traffic.mutex:
-                    call, batch = self._turn(traffic, mine)
+                    call, batch = self._turn(traffic, mine, now)
                 if call is not None:
                     self._send(traffic, call, batch)
         except BaseException:
@@ -233,21 +238,20 @@ class Coalescer:
             raise
         return self._wire.commit(mine.request) if mine.alone else mine.answer()
 
-    def _patience(self, traffic: _Traffic, mine: _Waiting) -> float:
+    def _patience(self, traffic: _Traffic, mine: _Waiting, now: Mark) -> float:
         """
-        Return the seconds until the deadline of *mine*, or until a call that is under way counts as slow.
+        Return the seconds from *now* until the deadline of *mine*, or until a call that is under way counts as slow.
         """
-        now = self._clock.mark()
         slow = [SLOW - elapsed(call.since, now) for call in list(traffic.calls)]
         return max(_SHORTEST, min([self._timeout - elapsed(mine.since, now), *([] if mine.sent else slow)]))
 
-    def _turn(self, traffic: _Traffic, mine: _Waiting) -> tuple[_Call | None, list[_Waiting]]:
+    def _turn(self, traffic: _Traffic, mine: _Waiting, now: Mark) -> tuple[_Call | None, list[_Waiting]]:
         """
-        Return the call that *mine* sends now, and those whose writes go with it. At its deadline *mine* is given its answer.
+        Return the call that *mine* sends *now*, and those whose writes go with it. At its deadline *mine* is given its answer.
         """
         if mine.answer is not None:
             return None, []
-        if elapsed(mine.since, self._clock.mark()) >= self._timeout:
+        if elapsed(mine.since, now) >= self._timeout:
             if mine.sent:
                 mine.answer = _raising(out_of_time(FailureClass.AMBIGUOUS, "no answer came until its deadline"))
             else:

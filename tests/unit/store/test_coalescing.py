@@ -456,14 +456,14 @@ def test_wait_lasts_until_the_deadline_or_until_a_call_counts_as_slow() -> None:
     clock = Still()
     coalescer = Coalescer(Wire(), clock, 10.0, on=True)
     traffic, mine = coalescer._traffic, coalescing._Waiting(request("a"), mark(0))
-    assert coalescer._patience(traffic, mine) == 10
+    assert coalescer._patience(traffic, mine, clock.mark()) == 10
     traffic.calls = [coalescing._Call(mark(0.5)), coalescing._Call(mark(0.625))]
     clock.seconds = 0.625
-    assert coalescer._patience(traffic, mine) == 0.125
+    assert coalescer._patience(traffic, mine, clock.mark()) == 0.125
     mine.sent = True
-    assert coalescer._patience(traffic, mine) == 9.375
+    assert coalescer._patience(traffic, mine, clock.mark()) == 9.375
     clock.seconds = 11
-    assert coalescer._patience(traffic, mine) == coalescing._SHORTEST
+    assert coalescer._patience(traffic, mine, clock.mark()) == coalescing._SHORTEST
 
 
 @pytest.mark.parametrize(
@@ -479,16 +479,16 @@ def test_deadline_gives_an_answer_to_one_that_has_none(sent: bool, failure: Fail
     traffic, mine = coalescer._traffic, coalescing._Waiting(request("a"), mark(0))
     mine.sent = sent
     traffic.calls = [coalescing._Call(mark(0)) for _ in range(coalescing.MOST_CALLS)]
-    assert coalescer._turn(traffic, mine) == (None, [])
+    assert coalescer._turn(traffic, mine, clock.mark()) == (None, [])
     assert mine.answer is None
     clock.seconds = 10
-    assert coalescer._turn(traffic, mine) == (None, [])
+    assert coalescer._turn(traffic, mine, clock.mark()) == (None, [])
     given = mine.answer
     assert given is not None
     with pytest.raises(WireError) as raised:
         given()
     assert (raised.value.failure, raised.value.message) == (failure, text)
-    assert coalescer._turn(traffic, mine) == (None, [])
+    assert coalescer._turn(traffic, mine, clock.mark()) == (None, [])
     assert mine.answer is given, "an answer stays"
 
 
