@@ -83,6 +83,7 @@ bench: $(STAMP) ## ratios against the documented way by hand
 	@$(BIN)/python -m benchmarks.starts
 	@$(BIN)/python -m benchmarks.ways
 	@$(BIN)/python -m benchmarks.instructions
+	@$(BIN)/python -m benchmarks.callgrind
 
 simulate: $(STAMP) ## the promise in as many simulated histories of each kind as wanted, resumed: make simulate SEEDS=20000 FIRST=0
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) --state build/simulation-$(FIRST).json

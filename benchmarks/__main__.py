@@ -25,7 +25,6 @@ from benchmarks.instant import instant_firestore
 from benchmarks.kept import Ratio
 from benchmarks.variants import NUMBERS, VARIANTS, Idiom, Library, Raw, Shared, Stubs, Variant
 from gcp_emulator.firestore import GoogleFirestore
-from gcp_emulator.firestore.google import find
 
 ROUNDS = 5
 FULL_ROUNDS = 10
@@ -52,11 +51,12 @@ def main() -> int:
     parser.add_argument(
         "--firestore",
         choices=("google", "embedded", "instant"),
-        help="instant: a stand-in that answers at once (default: Google's emulator if it is installed)",
+        default="instant",
+        help="Google's emulator, the embedded one, or one that answers at once (default: %(default)s)",
     )
     kept.add_options(parser)
     chosen = parser.parse_args()
-    kind = chosen.firestore or ("google" if find() is not None else "embedded")
+    kind = chosen.firestore
     rounds = chosen.rounds or (FULL_ROUNDS if chosen.full else ROUNDS)
     report: dict[str, Any] = {"firestore": kind, "tasks": chosen.tasks, "rounds": rounds, "threads": {}}
     ratios: dict[str, Ratio] = {}

@@ -5,6 +5,7 @@ The benchmarks of ``make bench`` run, with small numbers. Nothing is measured he
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ FLOWS = ("locker.schedule()", "push, entity", "manager.create_task()", "pull", "
 # The arguments that make each benchmark small, and the words with which the lines of its tables begin.
 BENCHMARKS = {
     "benchmarks": (
-        "--firestore embedded --rounds 1 --threads 1 2 --tasks 2 --out {out}",
+        "--rounds 1 --threads 1 2 --tasks 2 --out {out}",
         ("1  a:", "2  d:", "1  s:", "own share of a push", "2 threads: client CPU", "written to"),
     ),
     "benchmarks.firestore": (
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "benchmarks.starts": ("--rounds 1 --tasks 110", ("import over", "pytest run with", "memory after 110")),
     "benchmarks.ways": ("", tuple(f"| {flow}" for flow in FLOWS)),
     "benchmarks.instructions": ("--runs 1", tuple(f"| {flow}" for flow in FLOWS)),
+    "benchmarks.callgrind": ("--tasks 4", ("a: documented way", "c: gcp-oncetask", "instructions to a:")),
 }
 MARKS = {
     "benchmarks": (pytest.mark.slow,),
@@ -57,6 +59,10 @@ MARKS = {
     "benchmarks.growth": (pytest.mark.slow,),
     "benchmarks.durable": (pytest.mark.slow,),
     "benchmarks.starts": (pytest.mark.slow,),
+    "benchmarks.callgrind": (
+        pytest.mark.slow,
+        pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed"),
+    ),
 }
 
 
