@@ -218,7 +218,9 @@ class Runtime:
         place = self._place
         if place.known_project is None or place.known_location is None:
             self.require((Need.PROJECT, Need.LOCATION))
-            place.location()
+            if place.location() is None:
+                # The configured queue has a full name, so the region need not be known: other queues are beside it.
+                return self.config.queue.rpartition("/")[0] + "/"
         return f"projects/{place.known_project}/locations/{place.known_location}/queues/"
 
     def _connect(self, forked: bool) -> Client:

@@ -286,6 +286,18 @@ def test_call_names_all_that_it_needs(unset: pytest.MonkeyPatch) -> None:
     assert told(str(caught.value)) == {PROJECT}
 
 
+def test_queue_s_id_is_beside_the_configured_queue_where_no_region_is_known(unset: pytest.MonkeyPatch) -> None:
+    """
+    A full name in ONCETASK_QUEUE makes the region needless; another queue, given by its id, is in the same region.
+    """
+    for name, text in {PROJECT: "p", "ONCETASK_QUEUE": "projects/p/locations/l/queues/q"}.items():
+        unset.setenv(name, text)
+    runtime = Locker()._runtime
+
+    assert addressing.queue_name(runtime, "other") == "projects/p/locations/l/queues/other"
+    assert addressing.queue_name(runtime, None) == "projects/p/locations/l/queues/q"
+
+
 @pytest.mark.parametrize(
     ("command", "missing"),
     [

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.variants import Library
 from gcp_emulator.testing import InProcessCloud
 
-MOST = 504
+MOST = 372
 """From schedule() to the end of the attempt, without the local cloud."""
 
 
