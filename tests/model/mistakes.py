@@ -96,8 +96,8 @@ MISTAKES: Final = (
     Mistake(
         "a settling does not check the fence",
         "rules/attempts.py",
-        _FENCE + "    signed = ",
-        _GONE + "    signed = ",
+        _FENCE + "    mine = ",
+        _GONE + "    mine = ",
         slow=True,
     ),
     Mistake(

@@ -76,7 +76,6 @@ REASONS: Mapping[str, Sequence[str]] = {
             "value.WhichOneof('value_type') == 'boolean_value'"
         ),
         "store/lock_codec.py encode_lock: known is not None and value == known => value == known",
-        "store/lock_codec.py encode_lock: default is not None and value == default => value == default",
         (
             "store/flow.py ChangeFlow._try: if extra.values: check_conflicts(snapshot, extra) => if True: "
             "check_conflicts(snapshot, extra)"
