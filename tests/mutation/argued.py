@@ -77,9 +77,11 @@ REASONS: Mapping[str, Sequence[str]] = {
         ),
         "store/lock_codec.py encode_lock: known is not None and value == known => value == known",
         (
-            "store/flow.py ChangeFlow._try: if extra.values: check_conflicts(snapshot, extra) => if True: "
-            "check_conflicts(snapshot, extra)"
+            "store/flow.py ChangeFlow._try: if extra.values and extra.seen is not None: check_conflicts(snapshot, extra) "
+            "=> if True: check_conflicts(snapshot, extra)"
         ),
+        "store/flow.py ChangeFlow._try: extra.values and extra.seen is not None => extra.seen is not None",
+        "store/flow.py ChangeFlow._try: extra.values and extra.seen is not None => extra.values",
         (
             "store/flow.py ChangeFlow._try: self._hold if more is NOTHING else more.hold_in(snapshot, self._hold) "
             "=> more.hold_in(snapshot, self._hold)"
