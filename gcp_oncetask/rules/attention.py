@@ -53,6 +53,7 @@ ORDER: Final = tuple(Reason)
 ASKING: Final = tuple(reason for reason in Reason if reason is not Reason.DISMISSED)
 """The reasons for which a person must still do something."""
 _WAITING: Final = frozenset({Reason.STUCK, Reason.UNDISPATCHED, Reason.SWALLOWED, Reason.WAITING})
+_ALWAYS: Final = frozenset({Status.FAILED, Status.QUARANTINED})
 _REASONS: Final = {str(reason): reason for reason in Reason}
 _TEXT: Final = re.compile(
     r"[^/]+/([a-z-]+)/[0-9]{3,}/([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z)"
@@ -119,6 +120,9 @@ def reason_of(lock: Lock) -> Reason | None:
     Return the reason for which the record needs a person, by its status. ``stuck``, ``undispatched`` and ``dismissed`` are
     kept if the record has them.
     """
+    if lock.attention is None and lock.result_lost is None and lock.status not in _ALWAYS:
+        # Most records, at each commit.
+        return None
     match lock.status:
         case Status.FAILED:
             return Reason.DISMISSED if said(lock.attention) is Reason.DISMISSED else Reason.FAILED
