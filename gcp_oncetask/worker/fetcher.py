@@ -25,6 +25,8 @@ LONGEST: Final = 300.0
 """Most seconds for which a task is skipped that this version of the program can't run."""
 FRESH: Final = 1.0
 """Seconds for which tasks that were read ahead are used."""
+TURN: Final = 8
+"""One query of so many begins with the shards that belong to others."""
 
 
 @dataclass(slots=True)
@@ -37,12 +39,14 @@ class _KindState:
         ahead: Tasks that were read and not yet handed out.
         asked: Time of the last query.
         taken: Number of tasks handed out since.
+        queries: Number of queries.
     """
 
     next_shard: int = 0
     ahead: list[Snapshot] = field(default_factory=list)
     asked: Mark | None = None
     taken: int = 0
+    queries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,9 @@ class Fetcher:
         for one in self._kinds.values():
             one.ahead.clear()
 
-    def due(self, kind: str, shards: Sequence[int], limit: int, *, most: int | None = None) -> list[Snapshot]:
+    def due(
+        self, kind: str, shards: Sequence[int], limit: int, *, others: Sequence[int] = (), most: int | None = None
+    ) -> list[Snapshot]:
         """
         Return at most *limit* tasks of *kind* that are due in *shards*, without those that are skipped.
 
@@ -128,6 +134,8 @@ class Fetcher:
             kind: The kind.
             shards: The shards, ascending.
             limit: Number of tasks that can be run now.
+            others: Shards that probably belong to other workers by now, ascending. They are queried if *shards* have fewer
+                tasks, and first by each eighth query, because the worker that they belong to may not know of them yet.
             most: Most tasks that are read ahead; None: no such limit.
         """
         known, now = self._kinds[kind], self._runtime.clock.mark()
@@ -141,23 +149,36 @@ class Fetcher:
             pace = 0 if since is None else int(known.taken * FRESH / max(since, FRESH))
             extra = min(2 * self._limits[kind], pace, limit if most is None else most)
             known.asked, known.taken = now, 0
-            known.ahead = self._ask(kind, known, shards, limit + extra, later)
+            known.ahead = self._ask(kind, known, shards, others, limit + extra, later)
         found, known.ahead = known.ahead[:limit], known.ahead[limit:]
         known.taken += len(found)
         return found
 
-    def _ask(self, kind: str, known: _KindState, shards: Sequence[int], limit: int, later: set[str]) -> list[Snapshot]:
+    def _ask(
+        self,
+        kind: str,
+        known: _KindState,
+        shards: Sequence[int],
+        others: Sequence[int],
+        limit: int,
+        later: set[str],
+    ) -> list[Snapshot]:
         """
         Query the shards in turn. Firestore returns tasks in the order of the shards; so that the first shards can't starve
         the others, a query begins after the shard that was served last.
         """
         place = bisect_left(shards, known.next_shard)
+        parts = [shards[place:], shards[:place]]
+        known.queries += 1
+        parts.insert(len(parts) if known.queries % TURN else 0, others)
         found: list[Snapshot] = []
-        for part in (shards[place:], shards[:place]):
+        for part in parts:
             # The session may have died during the first query.
             if part and len(found) < limit and self._alive():
                 found += [one for one in self._query(kind, part, limit + len(later)) if one.path not in later]
-        known.next_shard = shard_of(found[limit - 1]) + 1 if len(found) >= limit else 0
+        last = shard_of(found[limit - 1]) if len(found) >= limit else -1
+        if last not in others:
+            known.next_shard = last + 1
         return found[:limit]
 
     def _query(self, kind: str, shards: Sequence[int], limit: int) -> list[Snapshot]:

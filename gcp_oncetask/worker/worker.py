@@ -428,12 +428,13 @@ class Worker:
 
     def _due(self, kind: str, limit: int) -> list[Snapshot]:
         assert self._membership is not None
-        shards = self._membership.watched.get(kind, ())
+        shards, watched = (which.get(kind, ()) for which in (self._membership.shards, self._membership.watched))
         # The session may have died during the queries for the kinds before this one.
-        if not shards or not self._membership.alive():
+        if not watched or not self._membership.alive():
             return []
+        others = tuple(sorted({*watched}.difference(shards)))
         # With max_tasks, do not read ahead.
-        return self._looking.due(kind, shards, limit, most=None if self._max_tasks is None else 0)
+        return self._looking.due(kind, shards, limit, others=others, most=None if self._max_tasks is None else 0)
 
     # --- one task -----------------------------------------------------------------------------------------------------
 
