@@ -1,6 +1,9 @@
 """
 ``python -m benchmarks.growth``: the cost of a pushed and of a pulled task beside 1,000, 10,000 and 100,000 others that are
-stored; and the cost of handing over a resource key for which 1,000 tasks wait. Costs are CPU and calls, and should be flat.
+stored; and the cost of handing over a resource key for which 1,000 tasks wait. Costs should be flat.
+
+The client's cost of a task is counted in instructions of Python's byte code, which do not depend on the machine. The CPU beside
+it has no target: it differs as much from run to run as from size to size.
 
 The other tasks are written to Firestore directly, as copies of one that was created. The embedded Firestore runs in a process
 of its own; the costs of the hand-overs are counted in this process, on a clock that nothing waits for.
@@ -15,12 +18,13 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Flask
 
 from benchmarks import kept
 from benchmarks.__main__ import fresh_firestore
+from benchmarks.instructions import Instructions
 from benchmarks.kept import Ratio
 from benchmarks.variants import Nowhere
 from gcp_oncetask import Attempt, Config, Locker
@@ -62,6 +66,19 @@ class Turn(TaskData, kind="growth-turn"):
         return "the-only-one"
 
 
+class Cost(NamedTuple):
+    """
+    What the client spends on a task.
+
+    Attributes:
+        cpu_ms: CPU milliseconds.
+        instructions: Instructions of Python's byte code on the calling thread.
+    """
+
+    cpu_ms: float
+    instructions: float
+
+
 class _Dropped:
     """
     Replaces Cloud Tasks: keeps the newest push.
@@ -88,17 +105,20 @@ def main() -> int:
     tasks = chosen.tasks * (4 if chosen.full else 1)
     ratios: dict[str, Ratio] = {}
     report: dict[str, Any] = {}
-    print(f"{'stored':>8}{'pushed, CPU ms':>16}{'pulled, CPU ms':>16}", flush=True)
-    pushed, pulled = [], []
+    print(f"{'stored':>8}{'':>8}{'CPU ms':>10}{'instructions':>14}", flush=True)
+    costs: dict[str, list[Cost]] = {"pushed": [], "pulled": []}
     for size in chosen.sizes:
-        with fresh_firestore("embedded"):
-            pushed.append(_pushed(size, tasks))
-        with fresh_firestore("embedded"):
-            pulled.append(_pulled(size, tasks))
-        print(f"{size:>8}{pushed[-1]:>16.3f}{pulled[-1]:>16.3f}", flush=True)
-    for name, costs in (("pushed", pushed), ("pulled", pulled)):
-        report[name] = dict(zip(chosen.sizes, costs, strict=True))
-        ratios[f"a task {name}, dearest to cheapest size"] = Ratio(max(costs) / min(costs), FLAT)
+        for name, measured in (("pushed", _pushed), ("pulled", _pulled)):
+            with fresh_firestore("embedded"):
+                costs[name].append(cost := measured(size, tasks))
+            print(f"{size:>8}{name:>8}{cost.cpu_ms:>10.3f}{cost.instructions:>14,.0f}", flush=True)
+    for name, found in costs.items():
+        report[name] = {size: cost._asdict() for size, cost in zip(chosen.sizes, found, strict=True)}
+        for what, values, limit in (
+            ("instructions", [cost.instructions for cost in found], FLAT),
+            ("CPU", [cost.cpu_ms for cost in found], None),
+        ):
+            ratios[f"a task {name}, {what}, dearest to cheapest"] = Ratio(max(values) / min(values), limit)
     first, last = _handed_over(chosen.waiters)
     for name in first:
         print(f"hand-over of a key, {name}: {first[name]:.2f} with all waiting, {last[name]:.2f} with few")
@@ -140,7 +160,15 @@ def _cpu(work: Callable[[], Any], tasks: int) -> float:
     return (time.process_time() - before) * 1000 / tasks
 
 
-def _pushed(size: int, tasks: int) -> float:
+def _cost(work: Callable[[], Any], tasks: int) -> Cost:
+    _cpu(work, tasks)
+    cpu_ms = statistics.median(_cpu(work, tasks) for _ in range(3))
+    with Instructions() as counted:
+        work()
+    return Cost(cpu_ms, counted.all / tasks)
+
+
+def _pushed(size: int, tasks: int) -> Cost:
     manager, dropped = _manager()
     manager.register_task_handler(Letter, _nothing)
     app = Flask("growth")
@@ -157,11 +185,10 @@ def _pushed(size: int, tasks: int) -> float:
             answer = client.post(url, data=dropped.body, headers={"X-CloudTasks-TaskRetryCount": "0"})
             assert (answer.json or {}).get("outcome") == "completed", answer.data
 
-    _cpu(push, tasks)
-    return statistics.median(_cpu(push, tasks) for _ in range(3))
+    return _cost(push, tasks)
 
 
-def _pulled(size: int, tasks: int) -> float:
+def _pulled(size: int, tasks: int) -> Cost:
     manager, _ = _manager()
     manager.register_task_handler(Parcel, _nothing)
     _stored(manager, Parcel, size)
@@ -171,8 +198,7 @@ def _pulled(size: int, tasks: int) -> float:
         manager.create_tasks(Parcel(number=next(numbers)) for _ in range(tasks))
         assert Worker(manager, concurrency=1).drain() == tasks
 
-    _cpu(pull, tasks)
-    return statistics.median(_cpu(pull, tasks) for _ in range(3))
+    return _cost(pull, tasks)
 
 
 def _nothing(task: OnceTask[Any], attempt: Attempt) -> None:
