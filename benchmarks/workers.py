@@ -3,7 +3,7 @@
 in a process of its own; with --full then 10,000 tasks by 32 claimers. Each task must have run once.
 
 Claims get in each other's way if a task costs more calls or documents with more workers; these are counted in the workers, from
-the instant on at which all tasks fall due. At that instant the sessions have shared the shards, and each worker has run some tasks.
+the instant on at which all tasks fall due. At that instant the shards are shared, and each worker has run some tasks.
 
 The CPU per task says the same only while each process has a core to itself. With more processes than cores a task takes more CPU,
 although its calls, documents and Python calls are the same: each switch to another process empties the caches. So the CPU has a
