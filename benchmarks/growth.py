@@ -68,7 +68,7 @@ class Turn(TaskData, kind="growth-turn"):
 
 class Cost(NamedTuple):
     """
-    What the client spends on a task.
+    The cost of a task for the client.
 
     Attributes:
         cpu_ms: CPU milliseconds.
