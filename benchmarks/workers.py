@@ -6,9 +6,8 @@ Claims get in each other's way if a task costs more calls or documents with more
 the instant on at which all tasks fall due. Before that instant the workers share the shards, and run some tasks.
 
 The CPU per task says the same only while each process has a core to itself. With more processes than cores a task takes more CPU,
-although its calls, documents and Python calls are the same: each switch to another process empties the caches. So the CPU has a
-target only up to as many workers as have a core each beside the Firestore. The rate depends on the cores, and on the Firestore,
-which is one Python process.
+although its calls, documents and Python calls are the same. So the CPU has a target only up to as many workers as have a core
+each beside the Firestore. The rate depends on the cores, and on the Firestore, which is one Python process.
 """
 
 from __future__ import annotations
