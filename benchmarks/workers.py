@@ -3,12 +3,11 @@
 in a process of its own; with --full then 10,000 tasks by 32 claimers. Each task must have run once.
 
 Claims get in each other's way if a task costs more calls or documents with more workers; these are counted in the workers, from
-the instant on at which all tasks fall due. At that instant the shards are shared, and each worker has run some tasks.
+the instant on at which all tasks fall due. Before that instant the workers share the shards, and run some tasks.
 
 The CPU per task says the same only while each process has a core to itself. With more processes than cores a task takes more CPU,
-although its calls, documents and Python calls are the same: each switch to another process empties the caches. So the CPU has a
-target only up to as many workers as have a core each beside the Firestore. The rate depends on the cores, and on the Firestore,
-which is one Python process.
+although its calls, documents and Python calls are the same. So the CPU has a target only up to as many workers as have a core
+each beside the Firestore. The rate depends on the cores, and on the Firestore, which is one Python process.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ AHEAD = timedelta(seconds=4)
 """Time that the creation of the tasks has before they fall due."""
 FLAT = 1.10
 COUNTS = {"calls": "calls", "documents": "documents read", "refused": "claims refused"}
-"""Name in a worker's report -> the counted thing."""
+"""Counted numbers: name in a report of a worker, and column of the table."""
 
 
 class Parcel(TaskData, kind="bench-parcel", pull=True):
@@ -62,7 +61,7 @@ class Parcel(TaskData, kind="bench-parcel", pull=True):
 
 class CountingWorker(Worker):
     """
-    A worker that counts the cost of its tasks.
+    A worker that counts the costs of its tasks.
 
     Attributes:
         counted: The numbers of calls to Firestore, of documents that queries have found, and of claims that ran no task.
@@ -140,14 +139,14 @@ def main() -> int:
 
 class Drained(NamedTuple):
     """
-    The cost of the draining of one queue.
+    The cost of draining one queue.
 
     Attributes:
         workers: The number of worker processes.
         seconds: Time from the instant at which the tasks fell due.
         rate: Tasks per second.
         cpu_ms: CPU milliseconds of the workers per task.
-        counts: The counts per task, by the names in ``COUNTS``.
+        counts: Counted numbers per task; see ``COUNTS``.
         once: Whether each task ran once.
         by: The numbers of tasks that each worker ran.
     """
