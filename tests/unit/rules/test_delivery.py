@@ -27,6 +27,27 @@ from gcp_oncetask.rules.record import Lock, Status
 from tests.unit.checks.test_names import CHARACTERS
 
 
+@pytest.mark.parametrize(
+    ("target", "begin"),
+    [
+        ("https://x.test/run", "https://x.test/run?"),
+        ("https://x.test/run?", "https://x.test/run?"),
+        ("https://x.test/run?a=b", "https://x.test/run?a=b&"),
+        ("https://x.test/run?a=b&", "https://x.test/run?a=b&"),
+        ("https://x.test/run#part?a=b", "https://x.test/run?"),
+        ("https://x.test/run?a=b#part", "https://x.test/run?a=b&"),
+    ],
+)
+def test_the_delivery_is_named_behind_the_query_of_the_target(target: str, begin: str) -> None:
+    named = "oncetask_document=orders%2F1&oncetask_sequence=7&oncetask_dispatch=2"
+    assert delivery_url(Delivery("E", "orders/1", 7, 2, "n"), target) == begin + named
+
+
+def test_processes_of_two_releases_compute_one_id_of_a_cloud_task() -> None:
+    lock = Lock(env="E", sequence=7, status=Status.SCHEDULED, scheduled_by="n", dispatches=2)
+    assert cloud_task_id("orders/1", lock) == "4d05e59f045f6e2f259fbbfdcfdd11e4b715850f"
+
+
 @pytest.mark.parametrize(("character", "sizes"), CHARACTERS.items())
 @pytest.mark.parametrize(
     "target",
