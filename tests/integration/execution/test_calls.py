@@ -4,13 +4,16 @@ The work of the library for one task, counted in calls of Python functions: a nu
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from benchmarks.variants import Library
 from gcp_emulator.testing import InProcessCloud
 
+ROOT = Path(__file__).parents[3]
 MOST = 372
 """From schedule() to the end of the attempt, without the local cloud."""
 
@@ -33,7 +36,10 @@ class Counter:
             self._inside.pop()
 
 
-def test_a_task_of_an_entity_costs_so_many_calls() -> None:
+def counted() -> int:
+    """
+    Return the calls of one task, warm.
+    """
     cloud = InProcessCloud()
     library, counter = Library(cloud.firestore_client()), Counter()
     for number in range(5):
@@ -45,5 +51,14 @@ def test_a_task_of_an_entity_costs_so_many_calls() -> None:
     finally:
         sys.setprofile(before)
         cloud.close()
+    return counter.calls
 
-    assert MOST * 0.8 < counter.calls <= MOST, "more: find out why; much less: lower MOST"
+
+def test_a_task_of_an_entity_costs_so_many_calls() -> None:
+    """
+    In a process of its own: other tests load OpenTelemetry, for which a task makes more calls.
+    """
+    code = f"from {__name__} import counted; print(counted())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+
+    assert MOST * 0.8 < int(done.stdout.split()[-1]) <= MOST, "more: find out why; much less: lower MOST"
