@@ -4,55 +4,43 @@ Histories of their own for cases that are too rare for the histories of ``make t
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.simulation.chains.plan import Plan
 from tests.simulation.tasks.plan import TasksPlan
 from tests.simulation.workers.plan import WorkersPlan
 
+_BESIDE = TasksPlan(
+    seed=100071,
+    chains=1,
+    steps=1,
+    instances=1,
+    minutes=20,
+    quarantine=True,
+    log_contents=False,
+    max_attempts=5,
+    sweepers=1,
+    inline=True,
+    window=600.0,
+    works=0,
+    newest=0,
+    piles=0,
+    ticks=3,
+    keys=1,
+    cleanup=False,
+    cancel_attempts=4,
+    misfire="latest",
+    overlap="skip",
+    troubles=frozenset(["crashes", "long_runs", "misroutes", "pauses", "schedules"]),
+)
+
 ALONE: dict[tuple[str, str], Plan] = {
-    ("tasks", "steps beside a last run: quarantined"): TasksPlan(
-        seed=100071,
-        chains=1,
-        steps=1,
-        instances=1,
-        minutes=20,
-        quarantine=True,
-        log_contents=False,
-        max_attempts=5,
-        sweepers=1,
-        inline=True,
-        window=600.0,
-        works=0,
-        newest=0,
-        piles=0,
-        ticks=3,
-        keys=1,
-        cleanup=False,
-        cancel_attempts=4,
-        misfire="latest",
-        overlap="skip",
-        troubles=frozenset(["crashes", "long_runs", "misroutes", "pauses", "schedules"]),
-    ),
-    ("tasks", "steps beside a last run: waiting again"): TasksPlan(
+    ("tasks", "steps beside a last run: quarantined"): _BESIDE,
+    ("tasks", "steps beside a last run: waiting again"): replace(
+        _BESIDE,
         seed=100019,
-        chains=1,
-        steps=1,
-        instances=1,
-        minutes=20,
         quarantine=False,
-        log_contents=False,
         max_attempts=8,
-        sweepers=1,
-        inline=True,
-        window=600.0,
-        works=0,
-        newest=0,
-        piles=0,
-        ticks=3,
-        keys=1,
-        cleanup=False,
-        cancel_attempts=4,
-        misfire="latest",
-        overlap="skip",
         troubles=frozenset(
             [
                 *("duplicates", "failing_handlers", "foreigners", "hangs", "late_calls", "long_runs", "lost_answers"),
