@@ -122,15 +122,7 @@ def at_least(start: Mark, end: Mark) -> float:
     Return the seconds that have surely passed from *start* to *end*, even if the clocks run too fast. Suspended time is
     included. The wall clock is not used.
     """
-    return bounds(start, end)[0]
-
-
-def bounds(start: Mark, end: Mark) -> tuple[float, float]:
-    """
-    Return ``at_least`` and ``elapsed`` by one call.
-    """
-    passed = max(end.monotonic - start.monotonic, end.boottime - start.boottime)
-    return passed / (1 + end.drift), max(passed, end.wall - start.wall) / (1 - end.drift)
+    return max(end.monotonic - start.monotonic, end.boottime - start.boottime) / (1 + end.drift)
 
 
 class SystemClock:

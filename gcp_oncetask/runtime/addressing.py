@@ -45,8 +45,7 @@ def target(
     url = absolute_url(runtime, url)
     if len(url) > urls.SHORT_URL and (trouble := trouble_with_url(url)) is not None:
         raise UsageError(f"No delivery can go to the URL {urls.hidden(url)}: {trouble}. Hand data on in params=.")
-    if "/" not in queue:
-        queue = runtime.queues() + queue
+    queue = queue_name(runtime, queue)
     if not present:
         check_target(runtime, url, queue, headers)
     return Target(
@@ -54,7 +53,7 @@ def target(
         queue=queue,
         params=params,
         headers=headers,
-        wait_until=None if delay is None and at is None else wait_until(runtime, delay, at),
+        wait_until=wait_until(runtime, delay, at),
         traceparent=runtime.events.traceparent(),
     )
 
@@ -107,12 +106,8 @@ def account(runtime: Runtime) -> str | None:
     Raises:
         ConfigError: The account is not configured.
     """
-    config = runtime.config
-    if config.verify == "off":
-        return None
-    if config.service_account is None:
-        runtime.require((Need.ACCOUNT,))
-    return config.service_account
+    runtime.require((Need.ACCOUNT,))
+    return None if runtime.config.verify == "off" else runtime.config.service_account
 
 
 def wait_until(runtime: Runtime, delay: Duration | None, at: datetime | None = None) -> datetime | None:

@@ -263,13 +263,11 @@ class Runtime:
         """
         Return the context of a decision on *snapshot* now; *lane* is the lane of a document without a record.
         """
-        config, lock = self.config, snapshot.lock
+        config = self.config
         return DecisionContext(
             now=self.store.estimate(),
             read=snapshot.read,
-            place=self.place(
-                snapshot.path, lane or (PUSH if lock is None or lock.url is not None else _lane(snapshot))
-            ),
+            place=self.place(snapshot.path, lane or _lane(snapshot)),
             env=config.env,
             grace=config.dispatch_grace,
             alert_retry=config.alert_retry,
@@ -303,8 +301,8 @@ class Runtime:
 
 
 def _lane(snapshot: Snapshot) -> str:
-    """
-    Return the lane of a document whose record has no URL.
-    """
+    lock = snapshot.lock
+    if lock is None or lock.url is not None:
+        return PUSH
     name = parse_task_path(snapshot.path)
     return PUSH if name is None else pull_lane(name.kind)

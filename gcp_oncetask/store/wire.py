@@ -18,7 +18,7 @@ from google.cloud.firestore_v1.types import write as _write
 from google.protobuf.empty_pb2 import Empty
 
 from gcp_oncetask import forks
-from gcp_oncetask.clock import Clock, Mark, bounds
+from gcp_oncetask.clock import Clock, Mark, at_least, elapsed
 from gcp_oncetask.rules.statuses import FailureClass
 from gcp_oncetask.store.codec import Document, DocumentType, get_timestamp
 from gcp_oncetask.store.failures import WireError, classify
@@ -300,9 +300,9 @@ class Wire:
         """
         if self._seen is None:
             return None
-        stamp, mark = self._seen
-        surely, most = bounds(mark, self._clock.mark())
-        return None if most - surely > _MOST_BEHIND else get_timestamp(stamp, surely)
+        (stamp, mark), now = self._seen, self._clock.mark()
+        surely = at_least(mark, now)
+        return None if elapsed(mark, now) - surely > _MOST_BEHIND else get_timestamp(stamp, surely)
 
     def _saw(self, stamp: Any) -> None:
         # The mark is taken at the answer's arrival, so that the estimate is never later than the server's clock.

@@ -428,7 +428,7 @@ class Worker:
 
     def _due(self, kind: str, limit: int) -> list[Snapshot]:
         assert self._membership is not None
-        shards, watched = (which.get(kind, ()) for which in (self._membership.shards, self._membership.watched))
+        shards, watched = self._membership.shards.get(kind, ()), self._membership.watched.get(kind, ())
         # The session may have died during the queries for the kinds before this one.
         if not watched or not self._membership.alive():
             return []

@@ -46,7 +46,7 @@ def test_skipped_task_is_queried_again_though_its_time_ends_between_two_queries(
 
 def test_shards_of_others_have_a_turn_though_its_own_are_never_empty(oncetask_cloud: OncetaskCloud) -> None:
     """
-    Nobody may have them until each worker has heard of each other.
+    Until each worker knows of all others, such shards may have no owner.
     """
     manager = Service(oncetask_cloud).manager
     runtime = manager.locker._runtime
